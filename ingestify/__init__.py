@@ -1,0 +1,1 @@
+"""A data lake of your own for match data."""
