@@ -11,6 +11,7 @@ IngestifyError
 ├── StopProcessing              stop this Source on purpose; what is finished is kept
 ├── SourceError                 give up on this Selector: what it answered cannot be used
 ├── RecordError                 give up on this record: what it says cannot be used
+├── LoadError                   a Dataset cannot be loaded: it lacks a feed, or nobody knows how
 ├── StoreError                  give up on this File: its bytes could not be kept or read
 └── FetchError                  give up on this File: asking again now would not help
     ├── AbsentError             …the provider has no such File (404, 410)
@@ -35,6 +36,7 @@ __all__ = [
     "ForeignCatalogError",
     "IngestifyError",
     "InvalidBodyError",
+    "LoadError",
     "RecordError",
     "RefusedError",
     "RunError",
@@ -112,6 +114,12 @@ class RecordError(IngestifyError):
     """One record of a list cannot be used. The others are not harmed."""
 
     code = "record"
+
+
+class LoadError(IngestifyError):
+    """A Dataset cannot be turned into what was asked for. The lake is as it was."""
+
+    code = "load"
 
 
 class StoreError(IngestifyError):

@@ -105,6 +105,10 @@ class FileStore(Protocol):
         """
         ...
 
+    def open_staged(self, staged: StagedFile) -> AsyncIterator[bytes]:
+        """The bytes of a staged file, in chunks."""
+        ...
+
     def publishing(self) -> AbstractAsyncContextManager[None]:
         """Holds off those who delete, from before `publish` until after the commit."""
         ...

@@ -146,7 +146,7 @@ class FailureCommit(msgspec.Struct, frozen=True, kw_only=True):
     stage: str
     failure: Failure
     files: Sequence[FileKey]
-    selector_run_id: int
+    selector_run_id: int | None  # None: it failed before there was one
 
 
 Commit: TypeAlias = DatasetCommit | FailureCommit

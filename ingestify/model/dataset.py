@@ -94,8 +94,11 @@ class StoredFile(msgspec.Struct, frozen=True, kw_only=True):
         return self.sha256 is not None
 
 
-class Stored(msgspec.Struct, frozen=True, kw_only=True):
-    """What planning knows of a Dataset that the lake has."""
+class Stored(msgspec.Struct, kw_only=True):
+    """What planning knows of a Dataset that the lake has.
+
+    The Catalog says everything but `announced_in`, which belongs to the Selector it was met in.
+    """
 
     row_id: int
     dataset_id: str

@@ -1,0 +1,1 @@
+"""Where the metadata lives: in a SQLite file, or in memory."""

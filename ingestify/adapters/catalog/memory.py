@@ -1,0 +1,168 @@
+"""The Catalog in memory: for tests, and for a look at a provider that leaves nothing behind."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from itertools import islice
+
+from anyio.lowlevel import checkpoint
+
+from ingestify.adapters.catalog.memory_datasets import Datasets, utc
+from ingestify.adapters.catalog.memory_runs import Runs
+from ingestify.errors import CatalogError
+from ingestify.model.catalog import (
+    Commit,
+    CommitResult,
+    DatasetQuery,
+    Lease,
+    Scope,
+    SelectorClosing,
+    SelectorState,
+)
+from ingestify.model.dataset import Dataset, FileCheck, Revision, Stored
+from ingestify.model.event import Event
+from ingestify.model.run import Failure, RunRow, RunSummary
+
+
+class MemoryCatalog:
+    """A Catalog that is gone with its process. Deterministic: ids are counted.
+
+    What the methods promise stands in `ingestify.ports.Catalog`.
+    """
+
+    def __init__(self) -> None:
+        self._datasets = Datasets()
+        self._runs = Runs(self._datasets)
+        self._is_closed = False
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls) -> AsyncIterator[MemoryCatalog]:
+        """An empty catalog."""
+        async with cls().share() as catalog:
+            yield catalog
+
+    @asynccontextmanager
+    async def share(self) -> AsyncIterator[MemoryCatalog]:
+        """The same catalog as another process would see it: leases exclude each other."""
+        other = MemoryCatalog()
+        other._datasets, other._runs = self._datasets, self._runs
+        try:
+            yield other
+        finally:
+            other._is_closed = True
+            self._runs.drop_holder(other)
+
+    # Runs
+
+    async def begin_run(self, *, started_at: datetime, fingerprint: str) -> int:
+        await self._turn()
+        return self._runs.begin(started_at=started_at)
+
+    async def beat(self, run_id: int, *, at: datetime) -> None:
+        await self._turn()
+        self._runs.beat(run_id, at=at)
+
+    async def close_run(self, run_id: int, summary: RunSummary) -> None:
+        await self._turn()
+        self._runs.close(run_id, summary)
+
+    async def close_crashed_runs(self, *, silent_since: datetime, at: datetime) -> Sequence[int]:
+        await self._turn()
+        return self._runs.close_crashed(silent_since=silent_since, at=at)
+
+    async def acquire_lease(self, name: str, *, run_id: int, at: datetime) -> Lease | None:
+        await self._turn()
+        return self._runs.acquire(name, run_id=run_id, at=at, holder=self)
+
+    async def release_lease(self, lease: Lease) -> None:
+        await self._turn()
+        self._runs.release(lease)
+
+    # Selectors
+
+    async def selector_state(self, scope: Scope) -> SelectorState | None:
+        await self._turn()
+        return self._runs.selector_state(scope)
+
+    async def begin_selector(
+        self, scope: Scope, *, run_id: int, name: str | None, token: str | None, at: datetime
+    ) -> SelectorState:
+        await self._turn()
+        utc(at)
+        return self._runs.begin_selector(scope, run_id=run_id, token=token)
+
+    async def has_unsettled(self, scope: Scope, *, older_than: datetime | None) -> bool:
+        await self._turn()
+        return self._runs.has_unsettled(scope, older_than=older_than)
+
+    async def finish_selector(self, closing: SelectorClosing) -> int:
+        await self._turn()
+        return self._runs.finish_selector(closing)
+
+    # Datasets
+
+    async def look_up(
+        self, *, bucket: str, stage: str, provider: str, dataset_type: str, keys: Sequence[str]
+    ) -> Sequence[Stored | None]:
+        await self._turn()
+        place = (bucket, stage, provider, dataset_type)
+        found = [self._datasets.by_identity.get((*place, key)) for key in keys]
+        return [None if kept is None else kept.stored() for kept in found]
+
+    async def commit(
+        self, batch: Sequence[Commit], *, leases: Sequence[Lease]
+    ) -> Sequence[CommitResult]:
+        await self._turn()
+        self._runs.check_fences(leases)
+        return [self._datasets.commit(commit) for commit in batch]
+
+    async def invalidate(self, query: DatasetQuery, *, reason: str, at: datetime) -> int:
+        await self._turn()
+        return self._datasets.invalidate(query, at=at)
+
+    # Reading
+
+    async def count(self, query: DatasetQuery) -> int:
+        await self._turn()
+        return sum(1 for _ in self._datasets.find(query))
+
+    async def find(
+        self, query: DatasetQuery, *, after: int = 0, limit: int = 1000
+    ) -> Sequence[Dataset]:
+        await self._turn()
+        return [kept.view() for kept in islice(self._datasets.find(query, after=after), limit)]
+
+    async def get(self, dataset_id: str) -> Dataset | None:
+        found = await self.find(DatasetQuery(stage=None, dataset_id=dataset_id))
+        return found[0] if found else None
+
+    async def revisions(self, row_id: int) -> Sequence[Revision]:
+        await self._turn()
+        kept = self._datasets.by_row.get(row_id)
+        return [] if kept is None else list(kept.revisions)
+
+    async def checks(self, row_id: int) -> Sequence[FileCheck]:
+        await self._turn()
+        kept = self._datasets.by_row.get(row_id)
+        return [] if kept is None else [kept.checks[key] for key in sorted(kept.checks)]
+
+    async def runs(self, *, limit: int = 20) -> Sequence[RunRow]:
+        await self._turn()
+        return self._runs.newest(limit)
+
+    async def failures(self, *, run_id: int | None = None, limit: int = 1000) -> Sequence[Failure]:
+        await self._turn()
+        return self._runs.failures(run_id=run_id, limit=limit)
+
+    async def events(self, *, after: int = 0, limit: int = 1000) -> Sequence[Event]:
+        await self._turn()
+        return self._datasets.events[after : after + limit]
+
+    async def _turn(self) -> None:
+        """Let others run, and let a caller that is cancelled leave before anything happens."""
+        await checkpoint()
+        if self._is_closed:
+            raise CatalogError("this catalog is closed")

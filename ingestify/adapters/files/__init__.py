@@ -1,0 +1,1 @@
+"""FileStores: where the bytes of Files are kept, on a local disk or in memory."""

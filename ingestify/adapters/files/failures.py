@@ -1,0 +1,48 @@
+"""What an operating system's error means for us, and what to do about it."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ingestify.errors import StoreError, StoreUnavailableError
+
+WAYS_OUT = {
+    errno.ENOSPC: "free some space there, or keep the lake elsewhere (file_url)",
+    errno.EDQUOT: "have the quota raised, or keep the lake elsewhere (file_url)",
+    errno.EROFS: "make it writable, or keep the lake elsewhere (file_url)",
+}
+NOT_OURS = {
+    errno.EACCES: "let this user write there",
+    errno.EPERM: "let this user write there",
+    errno.ENOENT: "it is gone: is the disk mounted?",
+    errno.ENOTDIR: "it is not a folder",
+    errno.ESTALE: "it is gone: is the disk mounted?",
+    errno.ENOLCK: "this file system has no locks: keep the lake elsewhere (file_url)",
+    errno.ENOTSUP: "this file system has no locks: keep the lake elsewhere (file_url)",
+}
+
+
+def failure_of(exc: OSError, what: str, path: str) -> StoreError | StoreUnavailableError:
+    """*exc*, met at *what* on *path*, as our error: for that File alone, or for all."""
+    reason = exc.strerror or str(exc)
+    if way_out := WAYS_OUT.get(exc.errno or 0):
+        return StoreUnavailableError(f"cannot {what} {path}: {reason}; {way_out}")
+    return StoreError(f"cannot {what} {path}: {reason}")
+
+
+@contextmanager
+def failing(what: str, path: str, *, own: bool = False) -> Iterator[None]:
+    """Makes an OSError ours.
+
+    Args:
+        own: *path* is the store's own, so that without it nothing can be kept at all.
+    """
+    try:
+        yield
+    except OSError as exc:
+        if own and (hint := NOT_OURS.get(exc.errno or 0)):
+            message = f"cannot {what} {path}: {exc.strerror}; {hint}"
+            raise StoreUnavailableError(message) from exc
+        raise failure_of(exc, what, path) from exc

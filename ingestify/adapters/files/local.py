@@ -1,0 +1,245 @@
+"""Files on a local disk, or on anything that is mounted like one."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Self
+
+import anyio
+from anyio import CancelScope, CapacityLimiter, to_thread
+
+from ingestify.adapters.files.disk import Disk, SystemDisk
+from ingestify.adapters.files.failures import failing, failure_of
+from ingestify.adapters.files.publishing import Publisher
+from ingestify.adapters.files.staging import Staging, TempFile
+from ingestify.errors import StoreError, StoreUnavailableError
+from ingestify.model.catalog import StagedFile, StoredObject
+from ingestify.model.layout import OWN_FOLDER, path_parts
+
+SMALL = 64 * 1024  # bodies up to this size wait for their batch in memory
+PIECE = 256 * 1024  # written at once; a hop to a thread costs as much as writing 50 kB
+READ_PIECE = 1024 * 1024
+LOCK_POLL = 0.01  # seconds
+
+
+class LocalFileStore:
+    """A FileStore in a folder. Its own things stand in ``.ingestify`` there.
+
+    Several stores, of one process or many, may work in one folder at the same time.
+    """
+
+    def __init__(self, root: str, disk: Disk, *, threads: int) -> None:
+        """Not to be called: `at` makes what is needed, and gives it back."""
+        self.root = root
+        self._own = f"{root}/{OWN_FOLDER}"
+        self._disk = disk
+        self._staging = Staging(disk, f"{self._own}/staging")
+        self._publisher = Publisher(disk, root, self._staging, threads=threads)
+        self._publishers = CapacityLimiter(4)
+
+    @classmethod
+    @asynccontextmanager
+    async def at(
+        cls, root: Path, *, disk: Disk | None = None, threads: int = 8
+    ) -> AsyncIterator[Self]:
+        """The store in the folder *root*, which is made where it is missing.
+
+        Args:
+            threads: how many files are synced at the same time.
+
+        Raises:
+            StoreUnavailableError: there can be no store.
+        """
+        store = cls(str(root.absolute()), disk or SystemDisk(), threads=threads)
+        try:
+            await to_thread.run_sync(store._make_root)
+            yield store
+        finally:
+            with CancelScope(shield=True):
+                await to_thread.run_sync(store._publisher.close)
+
+    async def stage(self, chunks: AsyncIterable[bytes]) -> StagedFile:
+        """See `FileStore.stage`. Small bodies stay in memory until they are published."""
+        waiting: list[bytes] = []
+        size = 0
+        temp: TempFile | None = None
+        try:
+            async for chunk in chunks:
+                waiting.append(chunk)
+                size += len(chunk)
+                if size >= PIECE:
+                    temp = temp or TempFile(self._staging)
+                    await to_thread.run_sync(temp.write, b"".join(waiting))
+                    waiting, size = [], 0
+            rest = b"".join(waiting)
+            if temp is None and size <= SMALL:
+                return StagedFile(handle=rest, size=size, sha256=hashlib.sha256(rest).hexdigest())
+            temp = temp or TempFile(self._staging)
+            await to_thread.run_sync(partial(temp.write, rest, last=True))
+            staged = StagedFile(handle=temp.path, size=temp.size, sha256=temp.sha256)
+            temp = None
+            return staged
+        finally:
+            if temp is not None:
+                with CancelScope(shield=True):
+                    await to_thread.run_sync(temp.abandon)
+
+    async def discard(self, staged: StagedFile) -> None:
+        """See `FileStore.discard`."""
+        if isinstance(staged.handle, str):
+            with CancelScope(shield=True):
+                await to_thread.run_sync(self._staging.remove, staged.handle)
+
+    async def publish(self, files: Sequence[tuple[StagedFile, str]]) -> Sequence[str | StoreError]:
+        """See `FileStore.publish`. Once begun, a batch is finished also when cancelled."""
+        with CancelScope(shield=True):
+            published = await to_thread.run_sync(
+                self._publisher.publish, files, limiter=self._publishers
+            )
+        return published  # noqa: RET504  # inside the scope, mypy thinks it might not be reached
+
+    @asynccontextmanager
+    async def publishing(self) -> AsyncIterator[None]:
+        """See `FileStore.publishing`."""
+        async with self._holding(exclusive=False):
+            yield
+
+    @asynccontextmanager
+    async def exclusive(self) -> AsyncIterator[None]:
+        """The lake for whoever deletes: nobody publishes, in this process or another."""
+        async with self._holding(exclusive=True):
+            yield
+
+    async def open_staged(self, staged: StagedFile) -> AsyncIterator[bytes]:
+        """See `FileStore.open_staged`."""
+        if isinstance(staged.handle, bytes):
+            yield staged.handle
+        else:
+            async for piece in self._pieces(staged.handle):
+                yield piece
+
+    async def open(self, path: str) -> AsyncIterator[bytes]:
+        """See `FileStore.open`."""
+        path_parts(path)
+        async for piece in self._pieces(f"{self.root}/{path}"):
+            yield piece
+
+    async def read(self, path: str) -> bytes:
+        """See `FileStore.read`."""
+        path_parts(path)
+        return await to_thread.run_sync(self._read, f"{self.root}/{path}", None, 0)
+
+    async def delete(self, paths: Sequence[str]) -> None:
+        """See `FileStore.delete`.
+
+        Raises:
+            StoreError: one of them could not be removed; all others were.
+        """
+        for path in paths:
+            path_parts(path)
+        await to_thread.run_sync(self._delete, paths)
+
+    async def list(self, prefix: str = "") -> AsyncIterator[StoredObject]:
+        """See `FileStore.list`. Only one folder of each level is in memory."""
+        folder = prefix.rstrip("/")
+        if folder:
+            path_parts(folder)
+        waiting: list[StoredObject | str] = [folder]
+        while waiting:
+            item = waiting.pop()
+            if isinstance(item, str):
+                waiting.extend(reversed(await to_thread.run_sync(self._entries, item)))
+            else:
+                yield item
+
+    def _make_root(self) -> None:
+        with failing("keep a lake in", self.root, own=True):
+            self._make_folder(self.root)
+            self._make_folder(self._own)
+            self._make_folder(f"{self._own}/staging")
+
+    def _make_folder(self, path: str) -> None:
+        parent = path.rpartition("/")[0] or "/"
+        try:
+            self._disk.mkdir(path)
+        except FileExistsError:
+            return
+        except FileNotFoundError:
+            self._make_folder(parent)
+            self._disk.mkdir(path)
+        self._disk.fsync_folder(parent)
+
+    async def _pieces(self, path: str) -> AsyncIterator[bytes]:
+        offset = 0
+        # Opened anew for each piece: a reader that is left half-way keeps nothing open.
+        while piece := await to_thread.run_sync(self._read, path, READ_PIECE, offset):
+            yield piece
+            offset += len(piece)
+
+    def _read(self, path: str, count: int | None, offset: int) -> bytes:
+        with failing("read", path):
+            fd = self._disk.open(path)
+            try:
+                return self._disk.read(fd, self._disk.size(fd) if count is None else count, offset)
+            finally:
+                self._disk.close(fd)
+
+    def _delete(self, paths: Sequence[str]) -> None:
+        failed: StoreError | StoreUnavailableError | None = None
+        for path in paths:
+            try:
+                self._disk.unlink(f"{self.root}/{path}")
+            except (FileNotFoundError, NotADirectoryError):
+                pass
+            except OSError as exc:
+                failed = failed or failure_of(exc, "delete", path)
+        if failed:
+            raise failed
+
+    def _entries(self, folder: str) -> Sequence[StoredObject | str]:
+        """What is in *folder*, in the order of paths, which is not that of names."""
+        try:
+            entries = self._disk.entries(f"{self.root}/{folder}")
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as exc:
+            raise failure_of(exc, "list", folder or self.root) from exc
+        found: list[StoredObject | str] = []
+        for each in sorted(entries, key=lambda entry: entry.name + "/" * entry.is_folder):
+            path = f"{folder}/{each.name}" if folder else each.name
+            if path == OWN_FOLDER:
+                continue
+            found.append(
+                path
+                if each.is_folder
+                else StoredObject(path=path, size=each.size, modified_at=each.modified_at)
+            )
+        return found
+
+    @asynccontextmanager
+    async def _holding(self, *, exclusive: bool) -> AsyncIterator[None]:
+        # Who wants the lake alone would never get it from a stream of publishers that overlap, so
+        # everybody waits at a door first, and who wants it alone keeps the door shut meanwhile.
+        async with AsyncExitStack() as stack:
+            async with self._locked("lake.door", exclusive=exclusive):
+                await stack.enter_async_context(self._locked("lake.lock", exclusive=exclusive))
+            yield
+
+    @asynccontextmanager
+    async def _locked(self, name: str, *, exclusive: bool) -> AsyncIterator[None]:
+        """Hold an operating-system lock, which dies with its process."""
+        path = f"{self._own}/{name}"
+        # In the loop: neither call waits, and a descriptor cannot get lost with a cancelled hop.
+        with failing("lock", path, own=True):
+            fd = self._disk.open_lock(path)
+        try:
+            with failing("lock", path, own=True):
+                while not self._disk.try_lock(fd, exclusive=exclusive):  # noqa: ASYNC110  # of others
+                    await anyio.sleep(LOCK_POLL)
+            yield
+        finally:
+            self._disk.close(fd)

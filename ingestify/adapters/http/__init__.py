@@ -1,0 +1,1 @@
+"""Adapters of the port `Fetcher`: one HTTP exchange."""

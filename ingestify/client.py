@@ -1,0 +1,364 @@
+"""Asks one provider: login, limits, redirects, retries and validation around every exchange."""
+
+from __future__ import annotations
+
+import logging
+import random as random_module
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from ingestify.advice import Advice, read_advice
+from ingestify.errors import (
+    ConfigError,
+    FetchError,
+    IngestifyError,
+    RefusedError,
+    ThrottledError,
+    TransientFetchError,
+    UnsafeTargetError,
+)
+from ingestify.exchange import Answer, Deadlines, Meaning, drain, is_refusal_for_speed, meaning_of
+from ingestify.headers import HARMLESS, checked_headers, conditional_headers, own_headers
+from ingestify.login import Login
+from ingestify.model.addresses import (
+    BaseAddress,
+    Origin,
+    fill,
+    follow,
+    masked,
+    with_params,
+    without_params,
+)
+from ingestify.model.http import BasicAuth, HttpSettings, Limits, Request, Secret
+from ingestify.model.resource import NOT_MODIFIED, HttpOptions, NotModified
+from ingestify.ports import Clock, Fetcher, Response, Source
+from ingestify.redaction import Redactor
+from ingestify.retry import with_retries
+from ingestify.source_http import ClientHttp, Conditional, ListHttp, ListNotModified
+from ingestify.throttle import Bound, Key, Slot, Throttle, Turn
+
+__all__ = ["Answer", "Client", "ClientHttp", "Conditional", "ListHttp", "ListNotModified"]
+
+T = TypeVar("T")
+
+TOO_MANY_REQUESTS = 429
+
+_log = logging.getLogger("ingestify.client")
+
+
+@dataclass(frozen=True, slots=True)
+class _Redirect:
+    location: str
+
+
+class _LoginNeededError(RefusedError):
+    """A 401. Stays within this module as long as there may be fresh credentials."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """One thing to be asked for; what all attempts at it have in common."""
+
+    url: str  # without credentials
+    headers: Mapping[str, str]
+    conditional: Mapping[str, str]  # headers, too
+    options: HttpOptions
+    max_bytes: int
+    slot: Slot | None
+    log_in: bool
+
+
+class Client:
+    """Asks the provider of one Source, during one Run.
+
+    Args:
+        exchanges: bounds the exchanges in flight of all Clients together. A share of it is taken
+            after the Throttle has let a request through, never while one waits for its host.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        fetcher: Fetcher,
+        throttle: Throttle,
+        clock: Clock,
+        random: random_module.Random | None = None,
+        settings: HttpSettings | None = None,
+        limits: Limits | None = None,
+        exchanges: Bound | None = None,
+    ) -> None:
+        self.source = source
+        self.settings = settings or source.http_settings
+        self.limits = limits or source.limits
+        self.redactor = Redactor()
+        self.requests = 0  # sent, retries and redirects included
+        self.received_bytes = 0  # of bodies, as they came over the wire
+        self._fetcher = fetcher
+        self._throttle = throttle
+        self._clock = clock
+        self._random = random or random_module.Random()
+        self._exchanges = exchanges
+        self._base = BaseAddress.parse(source.base_url) if source.base_url else None
+        self._own_headers = own_headers(self.settings.user_agent)
+        self._userinfo = _basic_header(self._base.userinfo if self._base else None)
+        self._login = Login(source, lambda: source.login(ClientHttp(self, log_in=False)))
+        self._credential = self._name_credential()
+        if self.settings.proxy is not None:
+            userinfo = urlsplit(self.settings.proxy).netloc.rpartition("@")[0]
+            self.redactor.learn([userinfo, userinfo.partition(":")[2]])
+
+    def resolve(self, url: str, params: Mapping[str, Any] | None = None) -> str:
+        """The absolute address of *url*, which lies below the base URL, without credentials.
+
+        Raises:
+            UnsafeTargetError: it leads elsewhere, or cannot be sent as it stands.
+        """
+        if self._base is None:
+            raise ConfigError(f"{self.source.name} has no base_url, so nothing can be asked for")
+        try:
+            address = self._base.resolve(url, params)
+        except IngestifyError as exc:
+            self.redactor.clean(exc)
+            raise
+        names = self._login.auth.params().keys()
+        return without_params(address, names) if names else address
+
+    def url(self, path: str, *segments: int | str) -> str:
+        """The absolute address of *path*, each ``{}`` in it replaced by one encoded segment."""
+        return self.resolve(fill(path, *segments))
+
+    def key_of(self, origin: Origin) -> Key:
+        """What requests to *origin* are limited by. Only our own origin sees the credential."""
+        is_ours = self._base is not None and origin == self._base.origin
+        return origin.netloc, self._credential if is_ours else ""
+
+    @property
+    def cooling_for(self) -> float:
+        """Seconds until the provider lets anybody through; 0: now."""
+        if self._base is None:
+            return 0.0
+        return self._throttle.cooling_for(self.key_of(self._base.origin))
+
+    async def receive(
+        self,
+        url: str,
+        *,
+        consume: Callable[[Answer], Awaitable[T]],
+        conditional: Conditional | None = None,
+        options: HttpOptions | None = None,
+        params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        slot: Slot | None = None,
+        log_in: bool = True,
+    ) -> T | NotModified:
+        """What *consume* makes of the 200 at *url*; `NOT_MODIFIED` for a 304 that was asked for.
+
+        *consume* reads the body, and is called again from the beginning when an attempt fails in
+        a way that may pass, also when it is *consume* that raises `TransientFetchError`. *slot*
+        is released while nothing is done but waiting for the host. Without *log_in* the Source's
+        `login` is not called: for requests that are part of it.
+
+        Raises:
+            FetchError: asking again would not help.
+            TransientFetchError: it did not pass in the time and attempts there are.
+            StopProcessing: the daily quota is used up.
+        """
+        options = options or HttpOptions()
+        plan = _Plan(
+            url=self.resolve(url, {**(params or {}), **options.params}),
+            headers=checked_headers({**(headers or {}), **options.headers}),
+            conditional=conditional_headers(*conditional) if conditional else {},
+            options=options,
+            max_bytes=options.max_body_bytes or self.settings.max_body_bytes,
+            slot=slot,
+            log_in=log_in,
+        )
+        host = Origin.of(plan.url).netloc
+        try:
+            return await with_retries(
+                lambda: self._attempt(plan, consume),
+                settings=self.settings,
+                clock=self._clock,
+                rng=self._random,
+                may_retry=lambda: self._throttle.may_retry(host),
+                waiting=slot.released if slot is not None else None,
+            )
+        except IngestifyError as exc:
+            self.redactor.clean(exc)
+            raise
+
+    async def _attempt(
+        self, plan: _Plan, consume: Callable[[Answer], Awaitable[T]]
+    ) -> T | NotModified:
+        if plan.log_in:
+            await self._login.prepare()
+        generation = self._login.generation
+        try:
+            received = await self._follow(plan, consume)
+        except _LoginNeededError as exc:
+            if not (plan.log_in and await self._login.renew(generation)):
+                raise RefusedError(str(exc), status=exc.status) from None
+        else:
+            self._login.accepted(generation)
+            return received
+        try:
+            generation = self._login.generation
+            received = await self._follow(plan, consume)
+        except _LoginNeededError as exc:
+            said = f"{exc}, also with fresh credentials"
+            raise RefusedError(said, status=exc.status) from None
+        self._login.accepted(generation)
+        return received
+
+    async def _follow(
+        self, plan: _Plan, consume: Callable[[Answer], Awaitable[T]]
+    ) -> T | NotModified:
+        """One exchange, and those that its redirects lead to."""
+        url = plan.url
+        visited = {url}
+        while True:
+            received = await self._take_turn(plan, url, consume)
+            if not isinstance(received, _Redirect):
+                return received
+            url = self._redirected(url, received.location)
+            if url in visited:
+                raise FetchError(f"{masked(plan.url)} redirects in a circle")
+            if len(visited) > self.settings.max_redirects:
+                raise FetchError(
+                    f"{masked(plan.url)} redirects more than {self.settings.max_redirects} times"
+                )
+            visited.add(url)
+
+    def _redirected(self, current: str, location: str) -> str:
+        target = follow(current, location)
+        old, new = Origin.of(current), Origin.of(target)
+        names = self._login.auth.params().keys()
+        if old.scheme == "https" and new.scheme == "http":
+            raise UnsafeTargetError(f"{masked(current)} redirects from https to {new}")
+        if self._base is not None and new == self._base.origin:
+            return without_params(target, names) if names else target
+        if new.host not in self.settings.redirect_hosts:
+            raise UnsafeTargetError(
+                f"{masked(current)} redirects to {new}, which is not among the redirect_hosts"
+            )
+        if self.redactor.holds_secret(target):
+            raise UnsafeTargetError(f"{masked(current)} would tell {new} the credentials")
+        return target
+
+    async def _take_turn(
+        self, plan: _Plan, url: str, consume: Callable[[Answer], Awaitable[T]]
+    ) -> T | NotModified | _Redirect:
+        async with self._throttle.turn(
+            self.key_of(Origin.of(url)),
+            self.limits,
+            exchanges=self._exchanges,
+            slot=plan.slot,
+            patience=self.settings.max_retry_after.total_seconds(),
+        ) as turn:
+            deadlines = Deadlines(self.settings, plan.options.total_timeout)
+            try:
+                with deadlines:
+                    return await self._exchange(plan, url, turn, deadlines, consume)
+                raise TransientFetchError(f"{masked(url)} {deadlines.missed}")
+            except ThrottledError:
+                raise  # the host has answered
+            except TransientFetchError as exc:
+                if exc.status is None:
+                    turn.record_failure()
+                raise
+
+    async def _exchange(
+        self,
+        plan: _Plan,
+        url: str,
+        turn: Turn,
+        deadlines: Deadlines,
+        consume: Callable[[Answer], Awaitable[T]],
+    ) -> T | NotModified | _Redirect:
+        shown = masked(url)
+        began = self._clock.monotonic()
+        self.requests += 1
+        async with self._fetcher.send(self._request(plan, url)) as response:
+            status, headers = response.status, response.headers
+            advice = read_advice(headers, self._clock.now())
+            is_refused = is_refusal_for_speed(status, advice)
+            pause = turn.record(TOO_MANY_REQUESTS if is_refused else status, advice)
+            if pause:
+                _log.warning("%s asks to wait for %.1f s (%d)", shown, pause, status)
+            answer = Answer(
+                response,
+                url=shown,
+                source=self.source,
+                deadlines=deadlines,
+                max_bytes=plan.max_bytes,
+            )
+            try:
+                if status != 200:
+                    return await self._without_body(plan, shown, response, advice)
+                return await self._consume(answer, turn, consume)
+            finally:
+                self.received_bytes += answer.received
+                seconds = self._clock.monotonic() - began
+                _log.debug("%s %d %d bytes %.3f s", shown, status, answer.received, seconds)
+
+    async def _without_body(
+        self, plan: _Plan, shown: str, response: Response, advice: Advice
+    ) -> NotModified | _Redirect:
+        await drain(response)
+        meaning = meaning_of(
+            response.status, advice, shown=shown, was_conditional=bool(plan.conditional)
+        )
+        if meaning is Meaning.NOT_MODIFIED:
+            return NOT_MODIFIED
+        if meaning is Meaning.LOGIN:
+            raise _LoginNeededError(f"{shown} answered {response.status}", status=response.status)
+        location = response.headers.get("location")
+        if not location:
+            raise FetchError(f"{shown} redirects to nowhere", status=response.status)
+        return _Redirect(location)
+
+    async def _consume(
+        self, answer: Answer, turn: Turn, consume: Callable[[Answer], Awaitable[T]]
+    ) -> T:
+        try:
+            return await consume(answer)
+        except ThrottledError as exc:  # some providers say so in a 200
+            wait = None if exc.retry_after is None else exc.retry_after.total_seconds()
+            turn.record(TOO_MANY_REQUESTS, Advice(retry_after=wait))
+            raise
+
+    def _request(self, plan: _Plan, url: str) -> Request:
+        """The request for *url*; credentials are in it if *url* is of the Source's own origin."""
+        if self._base is None or Origin.of(url) != self._base.origin:
+            added = {name: text for name, text in plan.headers.items() if name in HARMLESS}
+            headers = {**self._own_headers, **added, **plan.conditional}
+            return Request(url=url, headers=headers, settings=self.settings)
+        auth = self._login.auth
+        secrets = {**self._userinfo, **{k.lower(): v for k, v in auth.headers().items()}}
+        params = auth.params()
+        self.redactor.learn([*secrets.values(), *params.values()])
+        return Request(
+            url=with_params(url, params),
+            headers={**self._own_headers, **plan.headers, **plan.conditional, **secrets},
+            settings=self.settings,
+        )
+
+    def _name_credential(self) -> str:
+        """A name under which equal credentials share their limits. It says nothing about them."""
+        auth = self.source.auth
+        parts = (*auth.headers().items(), *auth.params().items(), *self._userinfo.items())
+        if parts:
+            return f"{hash(parts):x}"
+        return self.source.name if type(self.source).login is not Source.login else ""
+
+
+def _basic_header(userinfo: str | None) -> dict[str, str]:
+    """The header for a ``user:password@`` in the base URL, which is sent nowhere else."""
+    if userinfo is None:
+        return {}
+    username, _, password = userinfo.partition(":")
+    headers = BasicAuth(username, Secret(password)).headers()
+    return {name.lower(): value for name, value in headers.items()}

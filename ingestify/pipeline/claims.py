@@ -1,0 +1,119 @@
+"""Who works on what in this Run: the same Dataset met twice is fetched once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
+
+from ingestify.model.dataset import FileKey
+
+Settled: TypeAlias = Callable[[int | None, bool], None]  # row id if there is one, has it succeeded
+
+
+class RowIds:
+    """A set of row ids that costs a bit for each, since they are small and dense."""
+
+    def __init__(self) -> None:
+        self._bits = bytearray()
+
+    def add(self, row_id: int) -> None:
+        """Put *row_id* in."""
+        index = row_id >> 3
+        if index >= len(self._bits):
+            self._bits.extend(bytes(index + 1 - len(self._bits)))
+        self._bits[index] |= 1 << (row_id & 7)
+
+    def __contains__(self, row_id: int) -> bool:
+        index = row_id >> 3
+        return index < len(self._bits) and bool(self._bits[index] >> (row_id & 7) & 1)
+
+    def __iter__(self) -> Iterator[int]:
+        """Ascending."""
+        for index, byte in enumerate(self._bits):
+            while byte:
+                low = byte & -byte
+                yield (index << 3) + low.bit_length() - 1
+                byte ^= low
+
+
+class Claim:
+    """The right and duty to look after one Dataset, held until it is settled."""
+
+    __slots__ = ("_claims", "files", "key", "waiting")
+
+    def __init__(self, claims: Claims, key: str, files: frozenset[FileKey]) -> None:
+        self._claims = claims
+        self.key = key
+        self.files = files
+        self.waiting: list[Settled] = []
+
+    def settle(self, row_id: int | None, *, succeeded: bool, is_new: bool = False) -> None:
+        """The work is done, or has failed for this Run; those who wait are told."""
+        self._claims.settle(self, row_id, succeeded=succeeded, is_new=is_new)
+
+
+class Claims:
+    """All claims of a Run on the Datasets of one bucket, provider and dataset type.
+
+    What is settled is remembered by row id where there is one, so a million Datasets that are
+    merely met cost a bit each; only Datasets that are new in this Run are remembered by key.
+    """
+
+    def __init__(self) -> None:
+        self._open: dict[str, list[Claim]] = {}
+        self._met: dict[frozenset[FileKey], RowIds] = {}
+        self._new: dict[str, int] = {}
+        self._failed: dict[str, frozenset[FileKey]] = {}
+
+    def missing(
+        self, key: str, row_id: int | None, files: frozenset[FileKey]
+    ) -> frozenset[FileKey] | None:
+        """Which of *files* nobody has claimed; None when the Dataset has not been met at all."""
+        claimed: set[FileKey] = set()
+        met = False
+        for claim in self._open.get(key, ()):
+            met = True
+            claimed |= claim.files
+        if key in self._failed:
+            met = True
+            claimed |= self._failed[key]
+        row_id = row_id if row_id is not None else self._new.get(key)
+        if row_id is not None:
+            for known, rows in self._met.items():
+                if row_id in rows:
+                    met = True
+                    claimed |= known
+        return files - claimed if met else None
+
+    def meet(self, row_id: int, files: frozenset[FileKey]) -> None:
+        """Remember a stored Dataset that needs no work."""
+        self._met.setdefault(files, RowIds()).add(row_id)
+
+    def open(self, key: str, files: frozenset[FileKey]) -> Claim:
+        """Claim *files* of the Dataset called *key*."""
+        claim = Claim(self, key, files)
+        self._open.setdefault(key, []).append(claim)
+        return claim
+
+    def wait(self, key: str, row_id: int | None, settled: Settled) -> None:
+        """Call *settled* once all that is claimed of *key* is settled; at once if it is."""
+        if claims := self._open.get(key):
+            claims[-1].waiting.append(settled)
+        else:
+            row_id = row_id if row_id is not None else self._new.get(key)
+            settled(row_id, key not in self._failed)
+
+    def settle(self, claim: Claim, row_id: int | None, *, succeeded: bool, is_new: bool) -> None:
+        """Remember what came of *claim*, and tell those who wait for it."""
+        claims = self._open[claim.key]
+        claims.remove(claim)
+        if not claims:
+            del self._open[claim.key]
+        if not succeeded:
+            self._failed[claim.key] = self._failed.get(claim.key, frozenset()) | claim.files
+        elif row_id is not None:
+            self.meet(row_id, claim.files)
+            if is_new:
+                self._new[claim.key] = row_id
+        for settled in claim.waiting:
+            settled(row_id, succeeded)

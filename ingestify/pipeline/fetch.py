@@ -1,0 +1,161 @@
+"""Fetch: get every File of a Task, all of them or none, staged and ready to be committed."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from anyio import CancelScope, create_task_group
+from anyio.abc import TaskGroup
+
+from ingestify.errors import RunError, StopProcessing
+from ingestify.model.catalog import DatasetCommit
+from ingestify.model.dataset import FileKey
+from ingestify.model.resource import FetchedFile, FileResource, Later, content_of
+from ingestify.pipeline.body import decoded
+from ingestify.pipeline.discover import describe
+from ingestify.pipeline.fetch_file import FileFetch, Got
+from ingestify.pipeline.pool import Slot
+from ingestify.pipeline.task import Finished, NewBytes, Task
+from ingestify.policy import Ask
+from ingestify.ports import Clock, Source
+
+log = logging.getLogger("ingestify.fetch")
+
+
+@dataclass(slots=True)
+class Haul:
+    """What has arrived for one Task, and the first thing that went wrong."""
+
+    got: dict[FileKey, Got] = field(default_factory=dict)
+    error: Exception | None = None
+    failed: FileKey | None = None  # the File that went wrong; None: something else did
+
+    def fail(self, error: Exception, key: FileKey | None = None) -> None:
+        """Remember what went wrong first."""
+        if self.error is None:
+            self.error, self.failed = error, key
+
+    @property
+    def new(self) -> dict[FileKey, NewBytes]:
+        """The bytes that are staged."""
+        return {key: each.new for key, each in self.got.items() if each.new is not None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetFetch:
+    """Fetches the Datasets of one Source."""
+
+    source: Source
+    files: FileFetch
+    clock: Clock
+    stage: str
+
+    async def fetch(self, task: Task, slot: Slot) -> Finished:
+        """What came of *task*. That it failed is an outcome; nothing of it stays staged then.
+
+        Raises:
+            StopProcessing, RunError: the Source, or the Run, cannot go on.
+        """
+        haul = Haul()
+        try:
+            await self._fetch_files(task, slot, haul)
+            if haul.error is None:
+                await self._after_load(task, haul)
+            if isinstance(haul.error, StopProcessing | RunError):
+                raise haul.error
+            if haul.error is None:
+                return Finished(task=task, commit=self._success(task, haul), new=haul.new)
+        except BaseException:
+            with CancelScope(shield=True):
+                await self._discard(haul)
+            raise
+        await self._discard(haul)
+        code, message = describe(haul.error)
+        log.debug("%s failed", task.claim.key, exc_info=haul.error)
+        failure = task.failed(code, message, stage=self.stage, at=self.clock.now(), key=haul.failed)
+        return Finished(task=task, commit=failure, new={})
+
+    async def _fetch_files(self, task: Task, slot: Slot, haul: Haul) -> None:
+        asked = {ask.file.key: ask for ask in task.asks}
+        task.resource.files = [ask.file for ask in task.asks]
+        files = self.source.fetch_dataset_files(task.resource, task.stored, http=self.files.http)
+        async with create_task_group() as tg:
+            try:
+                async with aclosing(files) as declared:  # type: ignore[type-var]
+                    async for item in declared:
+                        if isinstance(item, Later):
+                            async with slot.released():
+                                await self.clock.sleep(item.after.total_seconds())
+                        else:
+                            ask = asked.get(item.key) or _undeclared(item, task)
+                            tg.start_soon(self._fetch_one, ask, item, task, slot, haul, tg)
+            except Exception as exc:
+                haul.fail(exc)
+                tg.cancel_scope.cancel()
+
+    async def _fetch_one(
+        self, ask: Ask, file: FileResource, task: Task, slot: Slot, haul: Haul, tg: TaskGroup
+    ) -> None:
+        known = task.stored.files.get(file.key) if task.stored else None
+        try:
+            haul.got[file.key] = await self.files.fetch(
+                Ask(file, ask.reason, ask.conditional), known, slot
+            )
+        except Exception as exc:
+            haul.fail(exc, file.key)
+            tg.cancel_scope.cancel()  # all or nothing: the other Files are not needed any more
+
+    async def _after_load(self, task: Task, haul: Haul) -> None:
+        hook = task.resource.post_load_files
+        if hook is None:
+            return
+        fetched = {key: self._fetched_file(key, new) for key, new in haul.new.items()}
+        try:
+            result = hook(task.resource, fetched)
+            if inspect.isawaitable(result):
+                await result
+            task.metadata = content_of(task.resource.metadata)
+        except Exception as exc:
+            haul.fail(exc)
+
+    def _fetched_file(self, key: FileKey, new: NewBytes) -> FetchedFile:
+        async def read_bytes() -> bytes:
+            chunks = decoded(self.files.store.open_staged(new.staged), new.body.codec)
+            return b"".join([chunk async for chunk in chunks])
+
+        return FetchedFile(
+            key=key, size=new.body.size, sha256=new.body.sha256, read_bytes=read_bytes
+        )
+
+    async def _discard(self, haul: Haul) -> None:
+        for new in haul.new.values():
+            await self.files.store.discard(new.staged)
+
+    def _success(self, task: Task, haul: Haul) -> DatasetCommit:
+        run, resource = task.selector_run, task.resource
+        return DatasetCommit(
+            bucket=run.bucket,
+            stage=self.stage,
+            provider=resource.provider,
+            dataset_type=resource.dataset_type,
+            identifier_key=task.claim.key,
+            name=resource.name,
+            state=resource.state,
+            metadata=task.metadata,
+            details_hash=task.details_hash,
+            base=task.stored.revision if task.stored else None,
+            files=[got.checked for got in haul.got.values()],
+            reason=task.reason,
+            run_id=run.run_id,
+            at=self.clock.now(),
+        )
+
+
+def _undeclared(file: FileResource, task: Task) -> Ask:
+    """How to ask for a File that the Source thought of only when it was about to fetch."""
+    known = task.stored.files.get(file.key) if task.stored else None
+    is_sound = known is not None and known.is_stored and not known.check.suspect
+    return Ask(file, task.reason, is_sound)

@@ -1,0 +1,160 @@
+"""Fetch one File: from its address, its Source's loader, or bytes that are at hand."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+
+from ingestify.client import Answer, Client
+from ingestify.errors import AbsentError, SourceError
+from ingestify.model.catalog import CheckedFile, StagedFile
+from ingestify.model.dataset import CheckOutcome, StoredFile
+from ingestify.model.resource import FileResource, HttpOptions, NotModified
+from ingestify.pipeline.body import EncodedBody, store_body
+from ingestify.pipeline.pool import Slot
+from ingestify.pipeline.task import NewBytes
+from ingestify.policy import Ask
+from ingestify.ports import FileStore, Http
+
+
+@dataclass(frozen=True, slots=True)
+class Got:
+    """What came of one request for a File, and its bytes if they are new."""
+
+    checked: CheckedFile
+    new: NewBytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A body that has been validated and staged, and the headers it came with."""
+
+    staged: StagedFile
+    body: EncodedBody
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileFetch:
+    """Fetches the Files of one Source, one at a time; as many at once as it is called."""
+
+    client: Client
+    http: Http
+    store: FileStore
+
+    async def fetch(self, ask: Ask, known: StoredFile | None, slot: Slot) -> Got:
+        """The File that *ask* asks for. *known* is what the lake has of it.
+
+        The caller publishes or discards what comes staged.
+
+        Raises:
+            FetchError: it cannot be had. Nothing is left staged.
+        """
+        file = ask.file
+        try:
+            if file.url is not None:
+                arrived = await self._from_url(file.url, ask, known, slot)
+            elif file.loader is not None:
+                arrived = await self._from_loader(ask, known)
+            else:
+                arrived = await self._stage(file, _once(file.content or b""))
+        except AbsentError:
+            if not file.optional:
+                raise
+            return Got(_checked(ask, CheckOutcome.ABSENT))
+        if isinstance(arrived, NotModified):
+            return Got(_unchanged(ask, known))
+        return await self._compare(ask, known, arrived)
+
+    async def _from_url(
+        self, url: str, ask: Ask, known: StoredFile | None, slot: Slot
+    ) -> Arrived | NotModified:
+        async def consume(answer: Answer) -> Arrived:
+            return await self._stage(ask.file, answer.chunks(), answer)
+
+        validators = None
+        if ask.conditional and known is not None:
+            validators = (known.check.etag, known.check.last_modified)
+        return await self.client.receive(
+            url, conditional=validators, options=ask.file.http_options, consume=consume, slot=slot
+        )
+
+    async def _from_loader(self, ask: Ask, known: StoredFile | None) -> Arrived | NotModified:
+        load = ask.file.loader
+        if load is None:
+            raise SourceError(f"{ask.file.data_feed_key}: nothing says where to get it")
+        loaded = load(ask.file, known if ask.conditional else None, self.http)
+        if inspect.isawaitable(loaded):
+            result = await loaded
+            return result if isinstance(result, NotModified) else await self._loaded(ask, result)
+        chunks = aiter(loaded)
+        first = await anext(chunks, b"")
+        if isinstance(first, NotModified):
+            return first
+        return await self._stage(ask.file, _chain(first, chunks))
+
+    async def _loaded(self, ask: Ask, body: bytes) -> Arrived:
+        if not isinstance(body, bytes):
+            raise SourceError(
+                f"{ask.file.data_feed_key}: its loader must give bytes, not {type(body).__name__}"
+            )
+        return await self._stage(ask.file, _once(body))
+
+    async def _stage(
+        self, file: FileResource, chunks: AsyncIterator[bytes], answer: Answer | None = None
+    ) -> Arrived:
+        options = file.http_options or HttpOptions()
+        staged, body = await store_body(
+            chunks,
+            coding=answer.coding if answer else "",
+            format=file.format,
+            max_bytes=options.max_body_bytes or self.client.settings.max_body_bytes,
+            store=self.store,
+        )
+        return Arrived(staged, body, answer.headers if answer else {})
+
+    async def _compare(self, ask: Ask, known: StoredFile | None, arrived: Arrived) -> Got:
+        etag, last_modified = arrived.headers.get("etag"), arrived.headers.get("last-modified")
+        if known is not None and known.sha256 == arrived.body.sha256:
+            await self.store.discard(arrived.staged)
+            return Got(_checked(ask, CheckOutcome.UNCHANGED, etag, last_modified))
+        content_type = ask.file.content_type or arrived.headers.get("content-type")
+        new = NewBytes(
+            staged=arrived.staged,
+            body=arrived.body,
+            format=ask.file.format,
+            content_type=content_type,
+        )
+        return Got(_checked(ask, CheckOutcome.STORED, etag, last_modified), new)
+
+
+def _checked(
+    ask: Ask, outcome: CheckOutcome, etag: str | None = None, last_modified: str | None = None
+) -> CheckedFile:
+    return CheckedFile(
+        key=ask.file.key,
+        outcome=outcome,
+        reason=ask.reason,
+        token=ask.file.token,
+        etag=etag,
+        last_modified=last_modified,
+    )
+
+
+def _unchanged(ask: Ask, known: StoredFile | None) -> CheckedFile:
+    if known is None or not known.is_stored:
+        raise SourceError(f"{ask.file.data_feed_key}: not modified, but nothing of it is stored")
+    return _checked(ask, CheckOutcome.UNCHANGED, known.check.etag, known.check.last_modified)
+
+
+async def _once(body: bytes) -> AsyncIterator[bytes]:
+    yield body
+
+
+async def _chain(first: bytes, rest: AsyncIterator[bytes | NotModified]) -> AsyncIterator[bytes]:
+    yield first
+    async for chunk in rest:
+        if isinstance(chunk, NotModified):
+            raise SourceError("a loader says that nothing was modified after it gave bytes")
+        yield chunk

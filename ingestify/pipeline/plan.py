@@ -1,0 +1,191 @@
+"""Plan: compare pages of what was found with the Catalog, and decide what is worth a request."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from ingestify.errors import RecordError
+from ingestify.model.dataset import DatasetState, FileKey, Stored
+from ingestify.model.identity import canonical_key
+from ingestify.model.resource import DatasetResource, FileResource, content_of
+from ingestify.pipeline.claims import Claims
+from ingestify.pipeline.discover import Found
+from ingestify.pipeline.selector_run import SelectorRun
+from ingestify.pipeline.task import Task, details_hash
+from ingestify.policy import Ask, Fetch, Reason, Skip
+from ingestify.ports import Catalog
+
+PAGE = 1000  # Datasets looked up at once
+
+Shelf = tuple[str, str, str]  # bucket, provider, dataset type
+
+
+class Planner:
+    """Turns what was found into Tasks, and counts what needs none.
+
+    One for each Run, shared by all Sources, so that a Dataset met twice is fetched once.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        *,
+        stage: str,
+        forced: bool,
+        skipped: Callable[[str | None], None] | None = None,
+    ) -> None:
+        self._catalog = catalog
+        self._stage = stage
+        self._forced = forced
+        self._skipped = skipped  # told the id of each Dataset that is up to date
+        self._claims: dict[Shelf, Claims] = defaultdict(Claims)
+
+    async def plan(self, page: Sequence[Found], *, now: datetime) -> list[Task]:
+        """The Tasks for *page*. Everything in it that is no Task has its outcome afterwards."""
+        shelves: dict[Shelf, list[tuple[SelectorRun, DatasetResource, str]]] = defaultdict(list)
+        for selector_run, resource in page:
+            try:
+                key = check(resource, selector_run)
+            except RecordError as exc:
+                selector_run.refuse(str(exc), name=str(getattr(resource, "name", "") or "") or None)
+                selector_run.settle(None, False)
+            else:
+                shelf = (selector_run.bucket, resource.provider, resource.dataset_type)
+                shelves[shelf].append((selector_run, resource, key))
+        tasks: list[Task] = []
+        for (bucket, provider, dataset_type), listed in shelves.items():
+            stored = await self._catalog.look_up(
+                bucket=bucket,
+                stage=self._stage,
+                provider=provider,
+                dataset_type=dataset_type,
+                keys=[key for _, _, key in listed],
+            )
+            claims = self._claims[bucket, provider, dataset_type]
+            for (selector_run, resource, key), known in zip(listed, stored, strict=True):
+                task = self._plan_one(selector_run, resource, key, known, claims, now)
+                if task is not None:
+                    tasks.append(task)
+        return tasks
+
+    def _plan_one(
+        self,
+        selector_run: SelectorRun,
+        resource: DatasetResource,
+        key: str,
+        stored: Stored | None,
+        claims: Claims,
+        now: datetime,
+    ) -> Task | None:
+        try:
+            metadata = content_of(resource.metadata)
+        except RecordError as exc:
+            selector_run.refuse(f"metadata {exc}", name=resource.name)
+            selector_run.settle(None, False)
+            return None
+        selector_run.counters.listed += 1
+        row_id = stored.row_id if stored else None
+        wanted = frozenset([file.key for file in resource.files])
+        missing = claims.missing(key, row_id, wanted)
+        if missing is not None and not missing:
+            selector_run.counters.duplicate += 1
+            claims.wait(key, row_id, selector_run.settle)
+            return None
+        if missing is not None:
+            resource.files = [file for file in resource.files if file.key in missing]
+        if stored is not None:
+            stored.announced_in = selector_run.announced_in
+        decision = self._decide(selector_run, resource, stored, now)
+        hashed = details_hash(resource.name, resource.state, metadata)
+        if isinstance(decision, Skip) and stored is not None and stored.details_hash != hashed:
+            decision = Fetch(Reason.METADATA)
+        if isinstance(decision, Skip):
+            selector_run.skipped_for[decision.reason] += 1
+            selector_run.counters.skipped += 1
+            if row_id is not None:
+                claims.meet(row_id, wanted)
+            selector_run.settle(row_id, True)
+            if self._skipped is not None and stored is not None:
+                self._skipped(stored.dataset_id)
+            return None
+        selector_run.fetched_for[decision.reason] += 1
+        selector_run.requests += sum(ask.file.content is None for ask in decision.asks)
+        return Task(
+            selector_run=selector_run,
+            claim=claims.open(key, wanted),
+            resource=resource,
+            stored=stored,
+            asks=decision.asks,
+            reason=decision.reason,
+            metadata=metadata,
+            details_hash=hashed,
+        )
+
+    def _decide(
+        self,
+        selector_run: SelectorRun,
+        resource: DatasetResource,
+        stored: Stored | None,
+        now: datetime,
+    ) -> Fetch | Skip:
+        decisions = [
+            policy.decide(resource, stored, now=now, forced=self._forced)
+            for policy in selector_run.policies
+        ]
+        fetches = [each for each in decisions if isinstance(each, Fetch)]
+        if len(fetches) < 2:
+            return fetches[0] if fetches else decisions[0]
+        asks: dict[FileKey, Ask] = {}
+        for fetch in fetches:
+            for ask in fetch.asks:
+                asks.setdefault(ask.file.key, ask)
+        return Fetch(fetches[0].reason, list(asks.values()))
+
+
+def check(resource: DatasetResource, selector_run: SelectorRun) -> str:
+    """Complete what *resource* leaves to its Source. Returns its identifier key.
+
+    Raises:
+        RecordError: something in it cannot be kept.
+    """
+    if not isinstance(resource, DatasetResource):
+        raise RecordError(f"not a DatasetResource: {type(resource).__name__}")
+    resource.provider = resource.provider or selector_run.provider
+    resource.dataset_type = resource.dataset_type or selector_run.dataset_type
+    if not resource.dataset_resource_id:
+        raise RecordError("an identity needs at least one name and value")
+    key = canonical_key(resource.dataset_resource_id)
+    check_text("name", resource.name)
+    if not isinstance(resource.state, DatasetState):
+        raise RecordError(f"not a DatasetState: {resource.state!r}")
+    seen: set[FileKey] = set()
+    for file in resource.files:
+        if file.key in seen:
+            raise RecordError(f"two files called {file.data_feed_key} {file.data_spec_version}")
+        seen.add(file.key)
+        check_file(file)
+    return key
+
+
+def check_file(file: FileResource) -> None:
+    """Raise a RecordError where *file* cannot be told from others or written down."""
+    check_text("data_feed_key", file.data_feed_key)
+    check_text("data_spec_version", file.data_spec_version)
+    if file.token is not None:
+        check_text("token", file.token)
+
+
+def check_text(what: str, text: object) -> None:
+    """Raise a RecordError unless *text* is Unicode text that any database can keep."""
+    if not isinstance(text, str) or not (text.isascii() or _is_unicode(text)):
+        raise RecordError(f"{what} must be valid Unicode text: {text!a}")
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

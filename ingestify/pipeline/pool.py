@@ -1,0 +1,79 @@
+"""The pool: a bounded number of Tasks at work, and room for those that can only wait."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from anyio import Semaphore, create_task_group
+
+from ingestify.pipeline.pages import Pages
+from ingestify.pipeline.stop import Stop
+from ingestify.pipeline.task import Task
+
+MOST_WAITING = 1000  # Tasks begun, of which most only wait for a host or for a file to be prepared
+
+
+class Slot:
+    """A Task's place among those at work. It is given up while any part of the Task waits."""
+
+    def __init__(self, workers: Semaphore) -> None:
+        self._workers = workers
+        self._waiting = 0
+
+    @asynccontextmanager
+    async def released(self) -> AsyncIterator[None]:
+        """Let another Task work meanwhile."""
+        self._waiting += 1
+        if self._waiting == 1:
+            self._workers.release()
+        try:
+            yield
+        finally:
+            self._waiting -= 1
+            if self._waiting == 0:
+                await self._take_back()
+
+    async def _take_back(self) -> None:
+        try:
+            await self._workers.acquire()
+        except BaseException:
+            self._waiting += 1  # cancelled: there is no place to give back at the end
+            raise
+
+    def leave(self) -> None:
+        """The Task is over."""
+        if self._waiting == 0:
+            self._workers.release()
+
+
+async def work_through(
+    tasks: Pages[Task],
+    work: Callable[[Task, Slot], Awaitable[None]],
+    *,
+    workers: int,
+    stop: Stop,
+    drop: Callable[[Task], None],
+) -> None:
+    """Do *work* on all *tasks*, at most *workers* at a time, and *drop* the rest after a stop."""
+    at_work, begun = Semaphore(workers), Semaphore(MOST_WAITING)
+
+    async def one(task: Task) -> None:
+        slot = Slot(at_work)
+        try:
+            await work(task, slot)
+        finally:
+            slot.leave()
+            begun.release()
+
+    async with create_task_group() as tg:
+        while page := await tasks.take(1):
+            for task in page:
+                await begun.acquire()
+                await at_work.acquire()
+                if stop.requested:
+                    at_work.release()
+                    begun.release()
+                    drop(task)
+                else:
+                    tg.start_soon(one, task)

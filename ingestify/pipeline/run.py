@@ -1,0 +1,335 @@
+"""Run: one invocation, from its plans to its summary."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from random import Random
+
+from anyio import CancelScope, CapacityLimiter, get_cancelled_exc_class, move_on_after
+
+from ingestify.client import Client, ClientHttp
+from ingestify.errors import IngestifyError, RunError
+from ingestify.model.catalog import Lease
+from ingestify.model.run import Counters, Failure, RunStatus, RunSummary, SelectorStatus
+from ingestify.pipeline.commit import Committer, Transformations
+from ingestify.pipeline.crawl import MOST_FAILURES, Crawl, Outcomes, Settled
+from ingestify.pipeline.fetch import DatasetFetch
+from ingestify.pipeline.fetch_file import FileFetch
+from ingestify.pipeline.lane import Lane
+from ingestify.pipeline.ledger import RunLedger
+from ingestify.pipeline.plan import Planner
+from ingestify.pipeline.pool import Slot
+from ingestify.pipeline.resolve import Narrowing, Plan, Resolution, resolve
+from ingestify.pipeline.selector_run import SelectorRun
+from ingestify.pipeline.stop import Stop
+from ingestify.pipeline.task import Finished, Task
+from ingestify.ports import Catalog, Clock, Fetcher, FileStore, Source
+from ingestify.throttle import Throttle
+
+log = logging.getLogger("ingestify.run")
+
+RAW = "raw"
+SILENCE = timedelta(seconds=60)  # without a beat for that long, a Run counts as crashed
+LAST_WORDS_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """The world that a Run works on. Whoever opened these closes them."""
+
+    catalog: Catalog
+    store: FileStore
+    fetcher: Fetcher
+    throttle: Throttle
+    clock: Clock
+    random: Random
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What a Run is asked to do, and how."""
+
+    plans: Sequence[Plan]
+    narrowing: Narrowing
+    transformations: Transformations
+    forced: bool = False
+    workers: int = 64  # exchanges in flight, over all Sources; and Tasks at work for each
+    grace_seconds: float = 10.0
+
+    def clients(self, ports: Ports) -> dict[Source, Client]:
+        """A client for each Source, all under one budget of exchanges."""
+        exchanges = CapacityLimiter(self.workers)
+        return {
+            source: Client(
+                source,
+                fetcher=ports.fetcher,
+                throttle=ports.throttle,
+                clock=ports.clock,
+                random=ports.random,
+                exchanges=exchanges,
+            )
+            for source in dict.fromkeys(plan.source for plan in self.plans)
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a Run is."""
+
+    counters: Counters
+    selectors: int
+    selectors_done: int
+    requests: int
+    received_bytes: int
+    stored_bytes: int
+
+
+@dataclass(kw_only=True)
+class Run:
+    """One invocation. `stop` may be requested at any time; `execute` is called once."""
+
+    ports: Ports
+    order: Order
+    settled: Settled | None = None
+    stop: Stop = field(default_factory=Stop)
+    started_at: datetime = field(init=False)
+    run_id: int = 0
+    _leases: list[Lease] = field(default_factory=list)
+    _held: list[str] = field(default_factory=list)
+    _warnings: list[str] = field(default_factory=list)
+    _selector_runs: list[SelectorRun] = field(default_factory=list)
+    _clients: dict[Source, Client] = field(default_factory=dict)
+    _lanes: list[Lane] = field(default_factory=list)
+    _outcomes: Outcomes = field(init=False)
+    _committer: Committer | None = None
+
+    def __post_init__(self) -> None:
+        self._outcomes = Outcomes(settled=self.settled)
+        self._clients = self.order.clients(self.ports)
+
+    async def execute(self) -> RunSummary:
+        """Do what was ordered, and write down how it ended.
+
+        That the Run could not go on stands in the summary. Cancelling it closes it as aborted;
+        what was committed is kept.
+
+        Raises:
+            ConfigError: a Source cannot be used as it is configured.
+            CatalogError: the Run could not even be begun.
+        """
+        catalog, self.started_at = self.ports.catalog, self.ports.clock.now()
+        text = repr(sorted(str(plan.scope.key) for plan in self.order.plans))
+        self.run_id = await catalog.begin_run(
+            started_at=self.started_at, fingerprint=hashlib.sha256(text.encode()).hexdigest()[:32]
+        )
+        try:
+            error = await self._attempt()
+        except get_cancelled_exc_class():
+            await self._close(RunStatus.ABORTED, None)
+            raise
+        except BaseException as exc:
+            await self._close(RunStatus.FAILED, f"{type(exc).__name__}: {exc}")
+            raise
+        if error is not None:
+            return await self._close(RunStatus.FAILED, str(error))
+        stopped = self.stop.requested or any(lane.stop.requested for lane in self._lanes)
+        return await self._close(RunStatus.ABORTED if stopped else RunStatus.FINISHED, None)
+
+    async def _attempt(self) -> RunError | None:
+        """Run the plans. Returns what kept the Run from going on, if anything did."""
+        try:
+            await self._crawl(await self._acquire())
+        except (IngestifyError, BaseExceptionGroup) as exc:
+            error = first_of(exc)
+            if isinstance(error, RunError):
+                return error
+            raise error from exc
+        cause = self.stop.cause
+        return cause if isinstance(cause, RunError) else None
+
+    async def _acquire(self) -> list[Plan]:
+        """The plans that nobody else is running."""
+        catalog, now = self.ports.catalog, self.ports.clock.now()
+        await catalog.close_crashed_runs(silent_since=now - SILENCE, at=now)
+        mine = []
+        for plan in self.order.plans:
+            name = str(plan.scope.key)
+            if name in {lease.name for lease in self._leases}:
+                mine.append(plan)
+                continue
+            lease = await catalog.acquire_lease(name, run_id=self.run_id, at=now)
+            if lease is None:
+                self._held.append(name)
+                log.info("another Run holds %s: nothing is done for it", name)
+            else:
+                self._leases.append(lease)
+                mine.append(plan)
+        return mine
+
+    async def _crawl(self, plans: Sequence[Plan]) -> None:
+        resolution = await resolve(
+            plans, lambda source: ClientHttp(self._clients[source]), self.order.narrowing
+        )
+        self._warnings.extend(resolution.warnings)
+        ports, order = self.ports, self.order
+        ledger = RunLedger(
+            ports.catalog,
+            ports.clock,
+            run_id=self.run_id,
+            forced=order.forced,
+            sees_all=self.settled is not None,
+        )
+        planner = Planner(ports.catalog, stage=RAW, forced=order.forced, skipped=self.settled)
+        self._committer = Committer(
+            catalog=ports.catalog,
+            store=ports.store,
+            clock=ports.clock,
+            leases=self._leases,
+            transformations=order.transformations,
+            outcome=self._outcomes.settle,
+        )
+        self._lanes = self._make_lanes(resolution, ledger, planner, self._committer)
+        crawl = Crawl(
+            catalog=ports.catalog,
+            clock=ports.clock,
+            run_id=self.run_id,
+            lanes=self._lanes,
+            committer=self._committer,
+            ledger=ledger,
+            stop=self.stop,
+            grace_seconds=order.grace_seconds,
+        )
+        await crawl.run()
+
+    def _make_lanes(
+        self, resolution: Resolution, ledger: RunLedger, planner: Planner, committer: Committer
+    ) -> list[Lane]:
+        lanes = []
+        for source, selector_runs in resolution.selector_runs.items():
+            self._selector_runs.extend(selector_runs)
+            lane = Lane(
+                source=source,
+                client=self._clients[source],
+                selector_runs=selector_runs,
+                planner=planner,
+                ledger=ledger,
+                clock=self.ports.clock,
+                workers=self.order.workers,
+                work=_Worker(source, self._clients[source], self.ports, committer).work,
+            )
+            if source in resolution.stopped:
+                lane.stop.request(resolution.stopped[source])
+            lanes.append(lane)
+        return lanes
+
+    async def _close(self, status: RunStatus, error: str | None) -> RunSummary:
+        """Give back the leases and write down how the Run ended, for a bounded time."""
+        summary = self._summary(status, error)
+        catalog = self.ports.catalog
+        with CancelScope(shield=True), move_on_after(LAST_WORDS_SECONDS):
+            try:
+                for lease in self._leases:
+                    await catalog.release_lease(lease)
+                await catalog.close_run(self.run_id, summary)
+            except RunError as exc:
+                log.error("the end of Run %s could not be written down: %s", self.run_id, exc)
+                return self._summary(RunStatus.FAILED, error or str(exc))
+        return summary
+
+    def progress(self) -> Progress:
+        """How far the Run is now."""
+        counters = Counters()
+        for selector_run in self._selector_runs:
+            counters.add(selector_run.counters)
+        done = sum(each.status is not SelectorStatus.RUNNING for each in self._selector_runs)
+        return Progress(
+            counters=counters,
+            selectors=len(self._selector_runs),
+            selectors_done=done,
+            requests=sum(client.requests for client in self._clients.values()),
+            received_bytes=sum(client.received_bytes for client in self._clients.values()),
+            stored_bytes=self._committer.stored_bytes if self._committer else 0,
+        )
+
+    def _summary(self, status: RunStatus, error: str | None) -> RunSummary:
+        progress = self.progress()
+        failures: list[Failure] = [
+            failure for each in self._selector_runs for failure in each.failures
+        ]
+        failures += self._outcomes.failures
+        return RunSummary(
+            run_id=self.run_id,
+            status=status,
+            exit_code=self._exit_code(status, progress.counters),
+            started_at=self.started_at,
+            finished_at=self.ports.clock.now(),
+            counters=progress.counters,
+            selectors=tuple(each.summary() for each in self._selector_runs),
+            failures=tuple(failures[:MOST_FAILURES]),
+            requests=progress.requests,
+            received_bytes=progress.received_bytes,
+            stored_bytes=progress.stored_bytes,
+            warnings=tuple(self._warnings),
+            held_plans=tuple(self._held),
+            error=error or self._stopped_because(),
+        )
+
+    def _exit_code(self, status: RunStatus, counters: Counters) -> int:
+        if status is RunStatus.FAILED:
+            return 3
+        if status is RunStatus.ABORTED:
+            return 4
+        statuses = [each.status for each in self._selector_runs]
+        return int(bool(counters.failed or counters.refused or SelectorStatus.FAILED in statuses))
+
+    def _stopped_because(self) -> str | None:
+        causes = [lane.stop.cause for lane in self._lanes if lane.stop.cause is not None]
+        return "; ".join(dict.fromkeys(map(str, causes))) or None
+
+
+@dataclass(frozen=True, slots=True)
+class _Worker:
+    """Does the Tasks of one Source: fetches, and hands on to the committer."""
+
+    source: Source
+    client: Client
+    ports: Ports
+    committer: Committer
+
+    async def work(self, task: Task, slot: Slot) -> None:
+        """Fetch *task*; once it is handed on, the committer answers for it."""
+        fetch = DatasetFetch(
+            source=self.source,
+            files=FileFetch(
+                client=self.client, http=ClientHttp(self.client), store=self.ports.store
+            ),
+            clock=self.ports.clock,
+            stage=RAW,
+        )
+        finished = await fetch.fetch(task, slot)
+        try:
+            await self.committer.finished.put([finished])
+        except BaseException:
+            with CancelScope(shield=True):
+                await self._discard(finished)
+            raise
+
+    async def _discard(self, finished: Finished) -> None:
+        for new in finished.new.values():
+            await self.ports.store.discard(new.staged)
+
+
+def first_of(exc: BaseException) -> BaseException:
+    """What a task group failed of: the first error of ours in it, else the first of any kind."""
+    if not isinstance(exc, BaseExceptionGroup):
+        return exc
+    errors = [first_of(each) for each in exc.exceptions]
+    for kind in (RunError, IngestifyError):
+        for each in errors:
+            if isinstance(each, kind):
+                return each
+    return errors[0]

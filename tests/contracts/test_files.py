@@ -1,0 +1,23 @@
+"""Both FileStores keep the contract."""
+
+from pathlib import Path
+
+from ingestify.adapters.files.local import LocalFileStore
+from ingestify.adapters.files.memory import MemoryFileStore
+from ingestify.testing.contracts.files import FileStoreContract
+
+
+class TestLocalFileStore(FileStoreContract):
+    def opened(self, tmp_path):
+        return LocalFileStore.at(tmp_path / "lake")
+
+    def count_staged(self, store):
+        return len(list(Path(store.root, ".ingestify", "staging").iterdir()))
+
+
+class TestMemoryFileStore(FileStoreContract):
+    def opened(self, tmp_path):
+        return MemoryFileStore.empty()
+
+    def count_staged(self, store):
+        return len(store.staged)
