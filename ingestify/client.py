@@ -108,7 +108,7 @@ class Client:
         self._credential = self._name_credential()
         if self.settings.proxy is not None:
             userinfo = urlsplit(self.settings.proxy).netloc.rpartition("@")[0]
-            self.redactor.learn([userinfo, userinfo.partition(":")[2]])
+            self.redactor.learn((userinfo, userinfo.partition(":")[2]))
 
     def resolve(self, url: str, params: Mapping[str, Any] | None = None) -> str:
         """The absolute address of *url*, which lies below the base URL, without credentials.
@@ -278,7 +278,6 @@ class Client:
         deadlines: Deadlines,
         consume: Callable[[Answer], Awaitable[T]],
     ) -> T | NotModified | _Redirect:
-        shown = masked(url)
         began = self._clock.monotonic()
         self.requests += 1
         async with self._fetcher.send(self._request(plan, url)) as response:
@@ -287,22 +286,25 @@ class Client:
             is_refused = is_refusal_for_speed(status, advice)
             pause = turn.record(TOO_MANY_REQUESTS if is_refused else status, advice)
             if pause:
-                _log.warning("%s asks to wait for %.1f s (%d)", shown, pause, status)
+                _log.warning("%s asks to wait for %.1f s (%d)", masked(url), pause, status)
             answer = Answer(
                 response,
-                url=shown,
+                url=url,
                 source=self.source,
                 deadlines=deadlines,
                 max_bytes=plan.max_bytes,
             )
             try:
                 if status != 200:
-                    return await self._without_body(plan, shown, response, advice)
+                    return await self._without_body(plan, masked(url), response, advice)
                 return await self._consume(answer, turn, consume)
             finally:
                 self.received_bytes += answer.received
-                seconds = self._clock.monotonic() - began
-                _log.debug("%s %d %d bytes %.3f s", shown, status, answer.received, seconds)
+                if _log.isEnabledFor(logging.DEBUG):
+                    seconds = self._clock.monotonic() - began
+                    _log.debug(
+                        "%s %d %d bytes %.3f s", answer.url, status, answer.received, seconds
+                    )
 
     async def _without_body(
         self, plan: _Plan, shown: str, response: Response, advice: Advice
@@ -339,7 +341,7 @@ class Client:
         auth = self._login.auth
         secrets = {**self._userinfo, **{k.lower(): v for k, v in auth.headers().items()}}
         params = auth.params()
-        self.redactor.learn([*secrets.values(), *params.values()])
+        self.redactor.learn((*secrets.values(), *params.values()))
         return Request(
             url=with_params(url, params),
             headers={**self._own_headers, **plan.headers, **plan.conditional, **secrets},

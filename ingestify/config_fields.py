@@ -184,7 +184,12 @@ NUMBER = ["number", "string"]
 
 Name = Annotated[str, _text(r"[^\x00-\x1f\x7f]+", "some text, without control characters")]
 IdentifierName = Annotated[str, _text(NAME.pattern[:-2], "a name of letters, digits and _")]
-TablePrefix = Annotated[str, _text(r"([A-Za-z_]\w{0,30})?", "at most 31 letters, digits and _")]
+TablePrefix = Annotated[
+    str,
+    _text(
+        r"([a-z][a-z0-9_]{0,30})?", "at most 31 lower-case letters, digits and _, a letter first"
+    ),
+]
 UserAgent = Annotated[str, _text(r"[\x21-\x7e][\x20-\x7e]*", "one line of plain ASCII text")]
 
 Count = Annotated[int, BeforeValidator(_checked(_number)), Field(ge=1, le=2**31)]

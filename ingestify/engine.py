@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
-from anyio import create_task_group
+from anyio import CancelScope, create_task_group
 from anyio.abc import TaskGroup
 
 from ingestify.clock import SystemClock
@@ -62,15 +62,18 @@ class Engine:
 
     Everything it starts runs in one task group, which ends with the context. Signals are its
     caller's: they may call `request_stop`.
+
+    Args:
+        sources: Sources by the name that plans call them, in place of those configured.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, sources: Mapping[str, Source] | None = None) -> None:
         self.config = config
         self.store: DatasetStore
         self._stack = AsyncExitStack()
         self._ports: Ports
         self._tasks: TaskGroup
-        self._sources: dict[str, Source] = {}
+        self._sources = dict(sources or {})
         self._runs: list[Run] = []
 
     @classmethod
@@ -103,8 +106,8 @@ class Engine:
                 clock,
                 default_bucket=self.config.main.default_bucket,
             )
-            self._tasks = await stack.enter_async_context(create_task_group())
             self._stack = stack.pop_all()
+        self._tasks = await create_task_group().__aenter__()
         return self
 
     async def __aexit__(
@@ -112,9 +115,14 @@ class Engine:
         kind: type[BaseException] | None,
         exc: BaseException | None,
         traceback: TracebackType | None,
-    ) -> bool | None:
+    ) -> None:
+        """End every Run and close the lake. What was raised inside stays as it is."""
         self._tasks.cancel_scope.cancel()
-        return await self._stack.__aexit__(kind, exc, traceback)
+        try:
+            await self._tasks.__aexit__(None, None, None)
+        finally:
+            with CancelScope(shield=True):
+                await self._stack.aclose()
 
     @property
     def catalog(self) -> Catalog:

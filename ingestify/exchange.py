@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import enum
-import math
 from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
 from types import TracebackType
@@ -21,6 +21,7 @@ from ingestify.errors import (
     ThrottledError,
     TransientFetchError,
 )
+from ingestify.model.addresses import masked
 from ingestify.model.http import HttpSettings
 from ingestify.ports import Response, Source
 
@@ -82,22 +83,38 @@ class Deadlines:
     """One cancel scope around a whole exchange, whose deadline moves with every chunk.
 
     Only the time spent waiting for the provider counts as idle or slow: what is done with a chunk
-    in between may take as long as the total allows.
+    in between may take as long as the total allows. Moving a scope's own deadline costs two timers
+    a chunk, so there is one timer here, which looks again when it finds the deadline moved on.
     """
 
-    __slots__ = ("_ends", "_expires", "_idle", "_pace", "_reason", "_scope", "_waited", "_waiting")
+    __slots__ = (
+        "_deadline",
+        "_ends",
+        "_idle",
+        "_loop",
+        "_missed",
+        "_pace",
+        "_received",
+        "_scope",
+        "_timer",
+        "_total",
+        "_waited",
+        "_waiting",
+    )
 
     def __init__(self, settings: HttpSettings, total: timedelta | None) -> None:
-        seconds = (total or settings.total_timeout).total_seconds()
+        self._total = (total or settings.total_timeout).total_seconds()
         self._idle = settings.idle_timeout.total_seconds()
-        pace = settings.minimum_bytes_per_second
-        self._pace = 1 / pace if pace > 0 else math.inf  # seconds that a byte may take
-        self._expires = f"was not complete after {seconds:g} s"
-        self._reason = self._expires
-        self._waited = 0.0
-        self._waiting = 0.0
-        self._ends = anyio.current_time() + seconds
-        self._scope = anyio.CancelScope(deadline=self._ends)
+        self._pace = settings.minimum_bytes_per_second
+        self._received = 0
+        self._waited = 0.0  # seconds, before the present wait
+        self._waiting = 0.0  # since when
+        self._missed: str | None = None
+        self._loop = asyncio.get_running_loop()
+        now = self._loop.time()
+        self._deadline = self._ends = now + self._total
+        self._timer = self._loop.call_at(min(self._ends, now + self._idle), self._look)
+        self._scope = anyio.CancelScope()
 
     def __enter__(self) -> Self:
         self._scope.__enter__()
@@ -109,30 +126,44 @@ class Deadlines:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
+        self._timer.cancel()
         return bool(self._scope.__exit__(exc_type, exc, traceback))
 
     @property
     def missed(self) -> str | None:
-        """What took too long, once the context is left; None if nothing did."""
-        return self._reason if self._scope.cancelled_caught else None
+        """Which deadline was missed, once the context is left; None if none was."""
+        return self._missed if self._scope.cancelled_caught else None
 
     def begin_wait(self, received: int) -> None:
         """The provider is waited for now; *received* bytes of the body are here."""
-        now = self._waiting = anyio.current_time()
-        deadline, self._reason = self._ends, self._expires
-        if now + self._idle < deadline:
-            deadline = now + self._idle
-            self._reason = f"sent nothing for {self._idle:g} s"
-        slow = now - self._waited + max(self._idle, received * self._pace)
-        if slow < deadline:
-            deadline = slow
-            self._reason = f"sent {received} bytes in {slow - now + self._waited:.3g} s: too slow"
-        self._scope.deadline = deadline
+        now = self._waiting = self._loop.time()
+        self._received = received
+        left = self._idle
+        if self._pace:
+            left = min(left, max(self._idle, received / self._pace) - self._waited)
+        self._deadline = deadline = min(self._ends, now + left)
+        if deadline < self._timer.when():
+            self._timer.cancel()
+            self._timer = self._loop.call_at(deadline, self._look)
 
     def end_wait(self) -> None:
         """The provider has sent something."""
-        self._waited += anyio.current_time() - self._waiting
-        self._scope.deadline, self._reason = self._ends, self._expires
+        self._waited += self._loop.time() - self._waiting
+        self._deadline = self._ends
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        if now < self._deadline:  # it has moved on
+            self._timer = self._loop.call_at(self._deadline, self._look)
+            return
+        waited = self._waited + now - self._waiting
+        if now >= self._ends:
+            self._missed = f"was not complete after {self._total:g} s"
+        elif now - self._waiting >= self._idle:
+            self._missed = f"sent nothing for {self._idle:g} s"
+        else:
+            self._missed = f"is too slow: {self._received} bytes in {waited:.3g} s"
+        self._scope.cancel()
 
 
 class Answer:
@@ -143,11 +174,11 @@ class Answer:
         "_max_bytes",
         "_response",
         "_source",
+        "_url",
         "coding",
         "headers",
         "received",
         "status",
-        "url",
     )
 
     def __init__(
@@ -162,12 +193,17 @@ class Answer:
         self.status = response.status
         self.headers: Mapping[str, str] = response.headers  # names in lower case
         self.coding = coding_of(response.headers)  # "", "gzip", "deflate" or something else
-        self.url = url  # masked: for messages
+        self._url = url
         self.received = 0  # bytes of the body, as they came over the wire
         self._response = response
         self._source = source
         self._deadlines = deadlines
         self._max_bytes = max_bytes
+
+    @property
+    def url(self) -> str:
+        """The address that answered, as it may be shown."""
+        return masked(self._url)
 
     @property
     def etag(self) -> str | None:

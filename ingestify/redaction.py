@@ -20,10 +20,14 @@ class Redactor:
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._secrets: set[str] = set()
         self._pattern: re.Pattern[str] | None = None
-        self.learn(secrets)
+        self._last: tuple[str, ...] = ()
+        self.learn(tuple(secrets))
 
-    def learn(self, secrets: Iterable[str]) -> None:
+    def learn(self, secrets: tuple[str, ...]) -> None:
         """Know these, too: values of headers and parameters, and userinfo."""
+        if secrets == self._last:  # nearly always: this is called for every request
+            return
+        self._last = secrets
         known = {form for secret in secrets for form in _forms(secret) if len(form) >= SHORTEST}
         if known <= self._secrets:
             return

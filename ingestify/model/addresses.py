@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Self
 from urllib.parse import quote, unquote, unquote_plus, urljoin, urlsplit
 
@@ -19,6 +20,7 @@ PORTS = {"http": 80, "https": 443}
 PATH_SAFE = "/%:@!$&'()*+,;=~-._"
 QUERY_SAFE = PATH_SAFE + "?"
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+AUTHORITY = re.compile(r"[^/?#]*:?(?://[^/?#]*)?")
 HOST = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
 # Controls, spaces and line separators; a backslash is a slash to some servers.
 UNSAFE = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029\\]")
@@ -52,16 +54,10 @@ class Origin:
         Raises:
             UnsafeTargetError: it is not http or https, or its host or port cannot be used.
         """
-        try:
-            parts = urlsplit(url)
-            host, port = parts.hostname, parts.port
-        except ValueError:
-            raise UnsafeTargetError(f"not an address: {masked(url)}") from None
-        if parts.scheme not in PORTS:
-            raise UnsafeTargetError(f"only http and https can be asked: {masked(url)}")
-        if not host or not HOST.fullmatch(f"[{host}]" if ":" in host else host):
-            raise UnsafeTargetError(f"not a host in ASCII: {masked(url)}")
-        return cls(parts.scheme, host, PORTS[parts.scheme] if port is None else port)
+        found = AUTHORITY.match(url)
+        if found is None:
+            raise UnsafeTargetError(f"not an absolute address: {masked(url)}")
+        return cls(*_origin_parts(found[0]))
 
     @property
     def netloc(self) -> str:
@@ -138,6 +134,21 @@ class BaseAddress:
         if (origin := Origin.of(url)) != self.origin:
             raise UnsafeTargetError(f"{shown} leads to {origin}, not below {self}")
         return "/" + url.partition("://")[2].partition("/")[2]
+
+
+@lru_cache(maxsize=256)
+def _origin_parts(start: str) -> tuple[str, str, int]:
+    """Scheme, host and port of an address that begins with *start*. Many begin alike."""
+    try:
+        parts = urlsplit(start)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise UnsafeTargetError(f"not an address: {masked(start)}") from None
+    if parts.scheme not in PORTS:
+        raise UnsafeTargetError(f"only http and https can be asked: {masked(start)}")
+    if not host or not HOST.fullmatch(f"[{host}]" if ":" in host else host):
+        raise UnsafeTargetError(f"not a host in ASCII: {masked(start)}")
+    return parts.scheme, host, PORTS[parts.scheme] if port is None else port
 
 
 def fill(path: str, *segments: int | str) -> str:

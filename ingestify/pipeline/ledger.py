@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Protocol
 
 import msgspec
@@ -128,8 +128,8 @@ async def trusted_validators(
         return None
     if any(policy.must_list(forced=forced) for policy in selector_run.policies):
         return None
-    ages = [policy.refetch_after for policy in selector_run.policies if policy.refetch_after]
-    older_than = now - min(ages, default=timedelta()) if ages else None
+    ages = [each.refetch_after for each in selector_run.policies if each.refetch_after is not None]
+    older_than = now - min(ages) if ages else None
     if await catalog.has_unsettled(selector_run.scope, older_than=older_than):
         return None
     return state.validators

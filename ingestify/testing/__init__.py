@@ -4,6 +4,7 @@ from ingestify.testing.behaviours import hang_until, reset_connection, status, t
 from ingestify.testing.limits import RateLimit, RetryAfter
 from ingestify.testing.records import RequestRecord
 from ingestify.testing.simulator import ProviderSimulator, Script
+from ingestify.testing.source import FakeSource, Offer
 from ingestify.testing.statsbomb_lists import SeasonSpec
 from ingestify.testing.statsbomb_world import DEMO_SEASONS, Change, MatchSize, StatsBombWorld
 from ingestify.testing.worlds import EvolvingWorld, FolderWorld, Resource, World
@@ -12,8 +13,10 @@ __all__ = [
     "DEMO_SEASONS",
     "Change",
     "EvolvingWorld",
+    "FakeSource",
     "FolderWorld",
     "MatchSize",
+    "Offer",
     "ProviderSimulator",
     "RateLimit",
     "RequestRecord",

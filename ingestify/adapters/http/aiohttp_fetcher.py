@@ -44,6 +44,7 @@ CLOSING_SECONDS = 5
 class _Route:
     """What requests with equal settings have in common."""
 
+    settings: HttpSettings
     session: aiohttp.ClientSession
     timeout: aiohttp.ClientTimeout
     first_byte_seconds: float
@@ -63,6 +64,7 @@ class AiohttpFetcher:
         self._connections = connections
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
         self._routes: dict[HttpSettings, _Route] = {}
+        self._last: _Route | None = None  # spares most requests the hash of their settings
         self._lock = anyio.Lock()
 
     @classmethod
@@ -89,6 +91,7 @@ class AiohttpFetcher:
                 if settings not in self._routes:
                     self._routes[settings] = await self._make_route(settings)
                 route = self._routes[settings]
+        self._last = route
         return route
 
     async def _make_route(self, settings: HttpSettings) -> _Route:
@@ -101,6 +104,7 @@ class AiohttpFetcher:
         # The proxy itself may well have a private address.
         only_public = settings.refuse_private_addresses and settings.proxy is None
         return _Route(
+            settings=settings,
             session=self._session(only_public),
             timeout=aiohttp.ClientTimeout(
                 total=None, connect=settings.connect_timeout.total_seconds()
@@ -145,9 +149,10 @@ class _Exchange:
         self._response: aiohttp.ClientResponse | None = None
 
     async def __aenter__(self) -> Response:
-        shown = masked(self._request.url)
         url = _checked(self._request)
-        route = await self._fetcher._route(self._request.settings)
+        route = self._fetcher._last
+        if route is None or route.settings is not self._request.settings:
+            route = await self._fetcher._route(self._request.settings)
         failure: IngestifyError | None = None
         seconds = (route.timeout.connect or 0) + route.first_byte_seconds
         with anyio.move_on_after(seconds):
@@ -161,14 +166,15 @@ class _Exchange:
                     proxy=route.proxy,
                 )
             except Exception as exc:
-                failure = explain(exc, shown)
+                failure = explain(exc, self._request.url)
         # Raised out here, so that no trace of the library's error is tied to it: it may hold the
         # whole address and all headers.
         if failure is not None:
             raise failure
         if self._response is None:
+            shown = masked(self._request.url)
             raise TransientFetchError(f"{shown} did not answer within {seconds:g} s")
-        return _AiohttpResponse(self._response, shown)
+        return _AiohttpResponse(self._response, self._request.url)
 
     async def __aexit__(
         self,
@@ -181,11 +187,11 @@ class _Exchange:
 
 
 class _AiohttpResponse:
-    __slots__ = ("_response", "_shown", "headers", "status")
+    __slots__ = ("_response", "_url", "headers", "status")
 
-    def __init__(self, response: aiohttp.ClientResponse, shown: str) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, url: str) -> None:
         self._response = response
-        self._shown = shown
+        self._url = url
         self.status = response.status
         headers: dict[str, str] = {}
         for name, value in response.headers.items():
@@ -200,7 +206,7 @@ class _AiohttpResponse:
             try:
                 chunk = await content.readany()
             except Exception as exc:
-                failure = explain(exc, self._shown)
+                failure = explain(exc, self._url)
                 break
             if not chunk:
                 return
@@ -228,9 +234,11 @@ def _trusting(ca_file: str) -> ssl.SSLContext:
         raise ConfigError(f"ca_file: {ca_file} cannot be used: {exc}") from None
 
 
-def explain(exc: Exception, shown: str) -> IngestifyError:
-    """What *exc*, met at the address *shown*, is to us. The one place where this is decided."""
+def explain(exc: Exception, url: str) -> IngestifyError:
+    """What *exc*, met at *url*, is to us. The one place where this is decided."""
     import aiohttp
+
+    shown = masked(url)
 
     match exc:
         case IngestifyError():

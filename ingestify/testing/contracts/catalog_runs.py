@@ -70,7 +70,7 @@ class RunsContract(CatalogFixtures):
         Nobody can tell when noon was without a time zone, so it is not written down.
         """
         with pytest.raises(ValueError, match="timezone"):
-            await begin_run(catalog, at=datetime(2024, 5, 1))  # noqa: DTZ001
+            await begin_run(catalog, at=datetime(2024, 5, 1))
 
         assert await catalog.runs() == []
 

@@ -1,4 +1,5 @@
 """Part of the Catalog's contract: what is known of Selectors, and what they list."""
+# ruff: noqa: S105  # tokens say what changed; none of them is a password
 
 from __future__ import annotations
 
@@ -12,7 +13,6 @@ from ingestify.model.run import Counters, SelectorStatus
 from ingestify.ports import Catalog
 from ingestify.testing.contracts.catalog_values import (
     NOON,
-    PLACE,
     SCOPE,
     CatalogFixtures,
     begin_run,
@@ -152,9 +152,7 @@ class SelectorsContract(CatalogFixtures):
         await catalog.finish_selector(closing(state, completed, run_id=run_id))
 
         run_id, state = await self.begin(catalog)
-        unchanged = closing(
-            state, completion(None), run_id=run_id, status=SelectorStatus.UNCHANGED
-        )
+        unchanged = closing(state, completion(None), run_id=run_id, status=SelectorStatus.UNCHANGED)
         assert await catalog.finish_selector(unchanged) == 0
 
         after = await catalog.selector_state(SCOPE)
@@ -246,7 +244,7 @@ class SelectorsContract(CatalogFixtures):
         await commit_all(catalog, dataset_commit(1, checked_file(), base=0))
         assert not await catalog.has_unsettled(SCOPE, older_than=None)
 
-        query = self.matches(2)
+        query = DatasetQuery(identifier={"match_id": 2})
         assert await catalog.invalidate(query, reason="wrong teams", at=NOON) == 1
         assert await catalog.has_unsettled(SCOPE, older_than=None)
 
@@ -288,7 +286,3 @@ class SelectorsContract(CatalogFixtures):
         await catalog.finish_selector(closing(state, completion([]), run_id=later))
         assert await catalog.failures() == []
         assert await catalog.failures(run_id=run_id) == [told, told]
-
-    def matches(self, *ids: int) -> DatasetQuery:
-        """Finds the matches with these ids."""
-        return DatasetQuery(**PLACE, identifier={"match_id": ids})
