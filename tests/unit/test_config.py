@@ -15,8 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingestify.config import Config, config_schema, load_config, parse_config
-from ingestify.config_env import Environment, read_env_file
-from ingestify.config_values import CatalogUrl, FileUrl, duration, share, size
+from ingestify.config.env import Environment, read_env_file
 from ingestify.errors import ConfigError
 from ingestify.model.http import HttpSettings, Limits
 from ingestify.model.layout import (
@@ -26,6 +25,7 @@ from ingestify.model.layout import (
     PrefixTransformation,
 )
 from ingestify.model.selector import Selector
+from ingestify.model.settings import CatalogUrl, FileUrl, duration, share, size
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ingestify.config import Config
-from ingestify.config_sections import ObjectSpec, SourceConfig
+from ingestify.config.sections import ObjectSpec, SourceConfig
 from ingestify.errors import ConfigError, FatalError
 from ingestify.model.http import Limits
 from ingestify.plugins import (

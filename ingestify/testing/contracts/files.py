@@ -7,10 +7,11 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any, Protocol
 
 import pytest
-from anyio import CancelScope, Event, create_task_group, lowlevel
+from anyio import CancelScope, Event, create_task_group
 from anyio.lowlevel import checkpoint
 
 from ingestify.errors import StoreError
@@ -273,7 +274,7 @@ class FileStoreContract(ABC):
             async with store.exclusive():
                 seen.append("alone")
                 for _ in range(10):
-                    await lowlevel.checkpoint()
+                    await checkpoint()
                 seen.append("alone no more")
 
         async def publish_late() -> None:
@@ -286,7 +287,7 @@ class FileStoreContract(ABC):
                 tg.start_soon(delete)
                 await waiting.wait()
                 for _ in range(10):
-                    await lowlevel.checkpoint()
+                    await checkpoint()
                 seen.append("published")
                 tg.start_soon(publish_late)
             go_on.set()
@@ -320,6 +321,7 @@ async def paths(store: FileStore, prefix: str = "") -> Sequence[str]:
     return [each.path async for each in store.list(prefix)]
 
 
+@cache
 def pattern(size: int) -> bytes:
     """Bytes that tell where they stand."""
     return b"".join(b"%07d " % number for number in range(size // 8 + 1))[:size]

@@ -1,4 +1,4 @@
-"""Single values as people write them: addresses, durations, sizes and shares."""
+"""Single settings as people write them: addresses, durations, sizes and shares."""
 
 from __future__ import annotations
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ingestify.config_env import Environment
-from ingestify.config_problems import did_you_mean, raise_if_any, validation_problems
-from ingestify.config_sections import (
+from ingestify.config.env import Environment
+from ingestify.config.problems import did_you_mean, raise_if_any, validation_problems
+from ingestify.config.sections import (
     ConfigFile,
     DatasetTypeConfig,
     HttpConfig,
@@ -24,11 +24,11 @@ from ingestify.config_sections import (
     PlanConfig,
     SourceConfig,
 )
-from ingestify.config_values import CatalogUrl, FileUrl
-from ingestify.config_yaml import Document, KeyPath, Problem, read_yaml
+from ingestify.config.yaml import Document, KeyPath, Problem, read_yaml
 from ingestify.errors import ConfigError
 from ingestify.model.layout import Transformation
 from ingestify.model.plan import PlanScope
+from ingestify.model.settings import CatalogUrl, FileUrl
 
 __all__ = [
     "CatalogUrl",

@@ -17,7 +17,6 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from ingestify.config_values import CatalogUrl, FileUrl, duration, share, size
 from ingestify.errors import ConfigError
 from ingestify.model.identity import NAME
 from ingestify.model.layout import (
@@ -29,6 +28,7 @@ from ingestify.model.layout import (
 )
 from ingestify.model.resource import DataSpecVersions
 from ingestify.model.selector import SelectorPattern
+from ingestify.model.settings import CatalogUrl, FileUrl, duration, share, size
 
 T = TypeVar("T")
 U = TypeVar("U", CatalogUrl, FileUrl)

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from ingestify.config_yaml import Document, KeyPath, Problem
+from ingestify.config.yaml import Document, KeyPath, Problem
 from ingestify.errors import ConfigError
 
 WORD = re.compile(r"[A-Za-z0-9_-]+\Z")

@@ -9,14 +9,14 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ingestify.config_values import duration, share
 from ingestify.errors import ConfigError
-from ingestify.plugin_objects import call, load_object, near
+from ingestify.model.settings import duration, share
+from ingestify.plugins.objects import call, load_object, near
 from ingestify.policy import FetchPolicy
 from ingestify.ports import Source
 
 if TYPE_CHECKING:
-    from ingestify.config_sections import ObjectSpec, SourceConfig
+    from ingestify.config.sections import ObjectSpec, SourceConfig
 
 __all__ = [
     "SourceType",

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from ingestify.config_fields import (
+from ingestify.config.fields import (
     CatalogAddress,
     Configuration,
     Count,

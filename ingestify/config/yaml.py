@@ -9,9 +9,9 @@ from typing import Any, TypeAlias
 
 import yaml
 
-from ingestify.config_env import Environment, fill_in
-from ingestify.config_values import refuse_secrets_manager
+from ingestify.config.env import Environment, fill_in
 from ingestify.errors import ConfigError
+from ingestify.model.settings import refuse_secrets_manager
 
 try:
     from yaml import CSafeLoader as Loader
