@@ -14,7 +14,8 @@ STRONG_BACK_OFF = 0.7
 TOO_SOON = 5.0  # seconds after a cut in which another refusal means that we are far off
 SLOWEST = 0.02  # requests per second; slower than one in 50 s nobody means
 USED = 0.3  # of the rate must be made use of before it grows
-GROWTH = 0.1  # of the rate, per answer, while its estimate is rough
+ROUGHEST = 0.5  # requests per second; a first estimate is not lower
+GROWTH = 0.2  # of the rate, per answer, while its estimate is rough
 CREEP = 0.01  # of the rate, per second without a refusal
 GENTLEST = 0.0005
 PATIENCE = 120.0  # seconds without a refusal after which the rate creeps twice as fast
@@ -89,9 +90,11 @@ class LearntRate:
         if sent < self._since:
             return
         known = self.rate or self._ceiling
+        if known is None and policy is None and not self._answers:
+            return  # nothing is known: somebody else may have used up what there was
         if known is None:
             self._is_rough = policy is None
-            self.rate = BACK_OFF * (policy or self._observed(now, pause))
+            self.rate = BACK_OFF * (policy or max(ROUGHEST, self._observed(now, pause)))
         else:
             is_far_off = now - self._since < TOO_SOON
             self._is_rough = False
@@ -103,7 +106,7 @@ class LearntRate:
     def _observed(self, now: float, pause: float = 0.0) -> float:
         """Good answers a second, where a pause is part of the time they are paid with."""
         if not self._answers:
-            return 1 / max(1.0, pause)
+            return 0.0
         return len(self._answers) / max(1.0, now - self._answers[0] + pause)
 
 

@@ -8,9 +8,11 @@ host could use.
 from __future__ import annotations
 
 import math
+from collections import deque
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import date, timedelta
+from itertools import islice
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeAlias
 
@@ -124,6 +126,23 @@ class _Health:
         self.budget = RetryBudget()
 
 
+class _Waiter:
+    """A place in the queue before a host."""
+
+    __slots__ = ("_event",)
+
+    def __init__(self) -> None:
+        self._event = anyio.Event()
+
+    def wake(self) -> None:
+        self._event.set()
+
+    async def wait(self) -> None:
+        """Until the next `wake`. Leaves it ready for another one."""
+        await self._event.wait()
+        self._event = anyio.Event()
+
+
 class _Lane:
     """The queue before one host, for one credential."""
 
@@ -132,10 +151,8 @@ class _Lane:
         self.limits = limits
         self.health = health
         self.clock = clock
-        self.queue = anyio.Lock(fast_acquire=True)  # its holder is the next to be let through
-        self.changed: anyio.Event | None = None
+        self.waiters: deque[_Waiter] = deque()
         self.in_flight = 0
-        self.waiting = 0
         self.requests = 0
         self.refused = 0
         self.cooling_until = -math.inf
@@ -155,7 +172,7 @@ class _Lane:
         return HostState(
             host=self.host,
             in_flight=self.in_flight,
-            waiting=self.waiting,
+            waiting=len(self.waiters),
             allowed=self.concurrency.allowed,
             rate=self.rate.rate,
             cooling=self.cooling(),
@@ -214,14 +231,14 @@ class _Lane:
     def leave(self) -> None:
         """A request has ended, well or not."""
         self.in_flight -= 1
-        if self.changed is not None:
-            self.changed.set()
-            self.changed = None
+        if self.waiters:
+            self.wake()
 
-    async def change(self) -> None:
-        """Wait until a request has ended. Only the next in the queue waits for that."""
-        self.changed = anyio.Event()
-        await self.changed.wait()
+    def wake(self) -> None:
+        """Let as many look as there is room for: the first ones, who then go in their order."""
+        free = self.concurrency.allowed - self.in_flight if self.rate.rate is None else 1
+        for waiter in islice(self.waiters, max(1, free)):
+            waiter.wake()
 
     def heard(self, status: int, advice: Advice, sent: float) -> float:
         """Learn from an answer. Returns for how many seconds the host newly asks to be left."""
@@ -283,36 +300,37 @@ class Turn:
 
     async def __aenter__(self) -> Self:
         lane = self._lane
-        if lane.queue.locked() or lane.obstacle(self._patience) or not self._take_exchange():
+        if lane.waiters or lane.obstacle(self._patience) or not self._take_exchange():
             await self._wait()
-        self._sent = lane.clock.monotonic()
-        self._is_probe = lane.take()
+        else:
+            self._begin()
         return self
 
+    def _begin(self) -> None:
+        self._sent = self._lane.clock.monotonic()
+        self._is_probe = self._lane.take()
+
     async def _wait(self) -> None:
-        """Wait until this request may be sent. Leaves with a share of the exchanges taken."""
+        """Wait until this request may be sent, and begin it."""
         lane = self._lane
         lane.obstacle(self._patience)  # what fails anyway need not queue up for it
-        lane.waiting += 1
-        is_next = False
+        me = _Waiter()
+        lane.waiters.append(me)
         try:
-            async with _released(self._slot):
-                await lane.queue.acquire()
-                is_next = True
             while True:
-                seconds = lane.obstacle(self._patience)
+                is_next = lane.waiters[0] is me
+                seconds = lane.obstacle(self._patience) if is_next else UNTIL_A_CHANGE
                 if seconds:
                     async with _released(self._slot):
-                        if seconds == UNTIL_A_CHANGE:
-                            await lane.change()
-                        else:
-                            await lane.clock.sleep(seconds)
+                        await (
+                            me.wait() if seconds == UNTIL_A_CHANGE else lane.clock.sleep(seconds)
+                        )
                 elif self._take_exchange() or await self._is_still_free():
+                    self._begin()
                     return
         finally:
-            lane.waiting -= 1
-            if is_next:
-                lane.queue.release()
+            lane.waiters.remove(me)
+            lane.wake()
 
     async def _is_still_free(self) -> bool:
         """Wait for a share of the exchanges, and keep it if the way is free even then."""

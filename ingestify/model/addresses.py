@@ -129,11 +129,12 @@ class BaseAddress:
         return with_params(f"{self.origin}{path or '/'}{mark and '?'}{query}", params)
 
     def _path_below(self, url: str, shown: str) -> str:
-        if "@" in urlsplit(url).netloc:
-            raise UnsafeTargetError(f"an address must not hold credentials: {shown}")
         if (origin := Origin.of(url)) != self.origin:
             raise UnsafeTargetError(f"{shown} leads to {origin}, not below {self}")
-        return "/" + url.partition("://")[2].partition("/")[2]
+        authority, _, path = url.partition("://")[2].partition("/")
+        if "@" in authority:
+            raise UnsafeTargetError(f"an address must not hold credentials: {shown}")
+        return "/" + path
 
 
 @lru_cache(maxsize=256)

@@ -172,6 +172,31 @@ def test_the_borders_between_value_feed_and_version_cannot_be_moved(
     assert (one == other) == ((feed, version) == (other_feed, other_version))
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (({"id": "a_"}, {}), ({"id": "a"}, {"data_feed_key": "_events"})),
+        (
+            ({"id": 1}, {"data_feed_key": "a__b", "data_spec_version": "c"}),
+            ({"id": 1}, {"data_feed_key": "a", "data_spec_version": "b__c"}),
+        ),
+        (
+            ({"id": 1}, {"data_spec_version": "v.r0.01234567.json", "format": "x"}),
+            ({"id": 1}, {"data_spec_version": "v", "format": "json.r0.01234567.x"}),
+        ),
+        (({"id": 1, "a": 2}, {}), ({"id": "1/a=2"}, {})),
+        (({"id": 1}, {}), ({"ID": 1}, {})),
+    ],
+)
+def test_names_made_to_collide_do_not(one, other):
+    """
+    What stands between the parts of a name cannot be brought in with a part.
+    """
+    first, second = (path_of(identifier, **changes) for identifier, changes in (one, other))
+
+    assert first.casefold() != second.casefold()
+
+
 @given(whole, transformations)
 @example(
     {

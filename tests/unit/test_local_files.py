@@ -5,6 +5,7 @@ import errno
 import shutil
 import sys
 import threading
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -482,6 +483,26 @@ async def test_a_lake_that_is_read_only_can_be_read(root):
     async with LocalFileStore.at(root, disk=disk) as store:
         assert await store.read("a/b") == b"1"
         assert await paths(store) == ["a/b"]
+
+
+async def test_cleaning_up_waits_for_every_thread(root):
+    """
+    Also after an error that nobody expects, while other threads still write.
+    """
+
+    class BrokenDisk(SystemDisk):
+        def write(self, fd, data):
+            if data == b"0":
+                raise RuntimeError("a mistake of ours")
+            time.sleep(0.05)
+            super().write(fd, data)
+
+    async with LocalFileStore.at(root, disk=BrokenDisk(), threads=4) as store:
+        files = [(await stage(store, b"%d" % n), f"a/{n}") for n in range(12)]
+        with pytest.raises(RuntimeError, match="a mistake of ours"):
+            await store.publish(files)
+
+    assert staged_files(root) == []
 
 
 class SlowDisk(SystemDisk):

@@ -7,8 +7,9 @@ and written with one statement for each table.
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
-import uuid
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -228,7 +229,7 @@ class _Round:
     def _create(
         self, commit: DatasetCommit, at: str, metadata: str, number: int | None
     ) -> Committed:
-        row_id, dataset_id = self._next_dataset, uuid.uuid4().hex
+        row_id, dataset_id = self._next_dataset, _new_id()
         self._next_dataset += 1
         details = (commit.name, commit.state, metadata, commit.details_hash)
         self.writes["insert_dataset"].append(
@@ -305,3 +306,9 @@ class _Round:
             add(EventType.REVISION_ADDED, result.revision, feeds)
         if result.details_changed:
             add(EventType.METADATA_UPDATED, newest)
+
+
+def _new_id() -> str:
+    """An id that nobody else has made. Ids made together begin alike, which keeps the pages of
+    their index together: ids at random would touch, and write, one page for each Dataset."""
+    return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"

@@ -192,6 +192,7 @@ async def _set_up(session: Session, path: Path, patience: timedelta) -> None:
     await session.rows("set_synchronous")
     await session.rows("set_foreign_keys")
     await session.rows("set_cache_size")
+    await session.rows("set_autocheckpoint")
     answers = {
         "journal_mode": (await _write_ahead(session, patience), "wal"),
         "synchronous": (await session.row("get_synchronous"), 2),

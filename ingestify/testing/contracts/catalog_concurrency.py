@@ -19,9 +19,6 @@ from ingestify.testing.contracts.catalog_values import (
     stored_file,
 )
 
-EVENTS, LINEUPS = ("events", "v1"), ("lineups", "v1")
-BIG = 2**80 + 1
-
 
 class ConcurrencyContract(CatalogFixtures):
     """Callers that are cancelled, and callers at the same time."""

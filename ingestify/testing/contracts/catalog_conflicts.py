@@ -1,5 +1,4 @@
 """Part of the Catalog's contract: what is left out of a batch, and what that spares."""
-# tokens say what changed; none of them is a password
 
 from __future__ import annotations
 
@@ -24,8 +23,7 @@ from ingestify.testing.contracts.catalog_values import (
     stored_match,
 )
 
-EVENTS, LINEUPS = ("events", "v1"), ("lineups", "v1")
-BIG = 2**80 + 1
+EVENTS = ("events", "v1")
 
 
 class ConflictsContract(CatalogFixtures):

@@ -18,6 +18,7 @@ from ingestify.testing.contracts.catalog_values import (
     CatalogFixtures,
     commit_all,
     dataset_commit,
+    key_of,
     stored_file,
     stored_match,
 )
@@ -216,3 +217,17 @@ class QueriesContract(CatalogFixtures):
         for value in (True, "\ud800"):
             with pytest.raises(ConfigError):
                 await catalog.find(DatasetQuery(identifier={"match_id": value}))
+
+    async def test_every_identifier_value_has_to_fit(self, catalog: Catalog) -> None:
+        """
+        A query may name some of an identity's values or all; each of them has to fit.
+        """
+        for season, match in ((1, 1), (1, 2), (2, 1)):
+            key = key_of(match, season_id=season)
+            await commit_all(
+                catalog, dataset_commit(0, identifier_key=key, name=f"{season}/{match}")
+            )
+
+        assert await self.names(catalog, identifier={"season_id": 1}) == ["1/1", "1/2"]
+        assert await self.names(catalog, identifier={"match_id": 1, "season_id": 2}) == ["2/1"]
+        assert await self.names(catalog, identifier={"match_id": 1, "round": 2}) == []

@@ -23,25 +23,9 @@ from ingestify.testing.contracts.catalog_values import (
     stored_match,
 )
 
-BIG = 2**80 + 1
-
 
 class ReadingContract(CatalogFixtures):
     """History, failures, events and invalidation."""
-
-    async def test_every_identifier_value_has_to_fit(self, catalog: Catalog) -> None:
-        """
-        A query may name some of an identity's values or all; each of them has to fit.
-        """
-        for season, match in ((1, 1), (1, 2), (2, 1)):
-            key = key_of(match, season_id=season)
-            await commit_all(
-                catalog, dataset_commit(0, identifier_key=key, name=f"{season}/{match}")
-            )
-
-        assert await self.names(catalog, identifier={"season_id": 1}) == ["1/1", "1/2"]
-        assert await self.names(catalog, identifier={"match_id": 1, "season_id": 2}) == ["2/1"]
-        assert await self.names(catalog, identifier={"match_id": 1, "round": 2}) == []
 
     async def test_revisions_hold_what_changed(self, catalog: Catalog) -> None:
         """

@@ -24,6 +24,9 @@ PRAGMA busy_timeout;
 -- name: set_cache_size
 PRAGMA cache_size = -32768;
 
+-- name: set_autocheckpoint
+PRAGMA wal_autocheckpoint = 4000;
+
 -- name: set_query_only
 PRAGMA query_only = on;
 

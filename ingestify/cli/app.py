@@ -1,0 +1,78 @@
+"""The command `ingestify`: which verbs there are, each loaded when it is asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import click
+
+VERBS = {  # in the order in which people meet them
+    "init": "init",
+    "run": "run",
+    "plan": "plan",
+    "list": "lake",
+    "show": "detail",
+    "explain": "detail",
+    "invalidate": "lake",
+    "runs": "history",
+    "failed": "history",
+    "source": "source",
+    "config": "config",
+    "demo": "demo",
+}
+"""The module that holds a verb, as ``<verb>_command``."""
+
+
+class Verbs(click.Group):
+    """Imports a verb's module when it is asked for, so that others cost nothing."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Every verb, in the order in which people meet them."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The verb of that name."""
+        if cmd_name not in VERBS:
+            return None
+        module = import_module(f"ingestify.cli.{VERBS[cmd_name]}")
+        command: click.Command = getattr(module, f"{cmd_name}_command")
+        return command
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """*args*, with a hint where an option stands before its verb."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as exc:
+            exc.message += "\nOptions come after the verb: ingestify run --config config.yaml"
+            raise
+
+
+def _print_version(ctx: click.Context, param: click.Parameter, wanted: bool) -> Any:
+    if wanted and not ctx.resilient_parsing:
+        from importlib.metadata import version
+
+        click.echo(f"ingestify {version('ingestify')}")
+        ctx.exit()
+
+
+@click.group(
+    cls=Verbs,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 all done; 1 done, but some datasets or selectors failed; 2 wrong usage "
+    "or configuration; 3 could not go on; 4 stopped early on purpose; 130, 143 interrupted.",
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the version and exit.",
+)
+def app() -> None:
+    """A data lake of your own for match data.
+
+    Discovers what your providers have, compares it with your lake, and fetches only what is new
+    or changed. Begin with `ingestify init`, or watch `ingestify demo`.
+    """

@@ -1,0 +1,98 @@
+"""How a command ends: what went wrong becomes one line on stderr and an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from ingestify.cli.app import app
+from ingestify.cli.session import Session
+from ingestify.errors import ConfigError, IngestifyError, RunError, StopProcessing
+
+DONE = 0
+FAILED_IN_PART = 1
+WRONG_USAGE = 2
+COULD_NOT_GO_ON = 3
+STOPPED_ON_PURPOSE = 4
+INTERRUPTED = 130  # 128 and the number of SIGINT
+
+
+def execute(args: Sequence[str]) -> int:
+    """Do what *args* say. Returns the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        # A name that a terminal cannot show must not end the command.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    session = Session()
+    try:
+        code = app.main(list(args), prog_name="ingestify", standalone_mode=False, obj=session)
+    except Exception as exc:
+        code = _report(exc, session)
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    _flush()
+    return code if isinstance(code, int) else DONE
+
+
+def _report(exc: Exception, session: Session) -> int:
+    """Say what went wrong. Returns the exit code for it."""
+    if isinstance(exc, click.Abort):
+        return INTERRUPTED
+    if isinstance(exc, click.ClickException):
+        with contextlib.suppress(OSError):
+            exc.show()
+        return WRONG_USAGE
+    cause = cause_of(exc)
+    if session.debug:
+        _say(session, "".join(traceback.format_exception(exc)).rstrip())
+    if isinstance(cause, IngestifyError):
+        _say(session, f"Error: {cause}")
+        return code_of(cause)
+    if isinstance(cause, OSError):
+        _say(session, f"Error: {cause}")
+        return COULD_NOT_GO_ON
+    hint = "" if session.debug else "; --debug shows where"
+    _say(session, f"Error: unexpected {type(cause).__name__}: {cause}{hint}")
+    return COULD_NOT_GO_ON
+
+
+def code_of(error: IngestifyError) -> int:
+    """The exit code for a command that *error* has ended."""
+    if isinstance(error, ConfigError):
+        return WRONG_USAGE
+    if isinstance(error, StopProcessing):
+        return STOPPED_ON_PURPOSE
+    return COULD_NOT_GO_ON
+
+
+def cause_of(exc: BaseException) -> BaseException:
+    """What task groups, which raise groups alone, have failed of."""
+    if not isinstance(exc, BaseExceptionGroup):
+        return exc
+    causes = [cause_of(each) for each in exc.exceptions]
+    for kind in (RunError, IngestifyError):
+        for cause in causes:
+            if isinstance(cause, kind):
+                return cause
+    return causes[0]
+
+
+def _say(session: Session, text: str) -> None:
+    with contextlib.suppress(OSError):
+        click.echo(session.shown(text), err=True)
+
+
+def _flush() -> None:
+    """Write what is still held back, and do not mind if nobody reads any more."""
+    from ingestify.cli.screen import write_nowhere
+
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        write_nowhere()
+    with contextlib.suppress(OSError):
+        sys.stderr.flush()

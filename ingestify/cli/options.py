@@ -1,0 +1,133 @@
+"""Options that several verbs share, and what they make of the Session."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeAlias
+
+import click
+
+from ingestify.cli.session import Session
+from ingestify.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ingestify.engine import Choice
+
+P = ParamSpec("P")
+Verb: TypeAlias = Callable[Concatenate[Session, P], int]
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def common_options(verb: Verb[P]) -> Callable[..., int]:
+    """Gives a verb --debug and --quiet; it is called with the Session first."""
+
+    @click.option("--quiet", is_flag=True, help="Only results and warnings.")
+    @click.option("--debug", is_flag=True, help="Log everything, and show tracebacks.")
+    @wraps(verb)
+    def command(
+        session: Session, *, debug: bool, quiet: bool, **rest: object
+    ) -> int:
+        session.debug, session.quiet = debug, quiet
+        _configure_logs(session, logging.WARNING)
+        return verb(session, **rest)  # type: ignore[arg-type]
+
+    return command
+
+
+def lake_options(verb: Verb[P]) -> Callable[..., int]:
+    """Gives a verb the options that say which lake it is about."""
+
+    @click.option(
+        "--bucket", metavar="NAME", help="Another default bucket than the configuration's."
+    )
+    @click.option(
+        "--config",
+        "config_file",
+        type=click.Path(path_type=Path),
+        default="config.yaml",
+        envvar="INGESTIFY_CONFIG_FILE",
+        show_default=True,
+        show_envvar=True,
+        help="The configuration file.",
+    )
+    @wraps(verb)
+    def command(
+        session: Session, *, config_file: Path, bucket: str | None, **rest: object
+    ) -> int:
+        session.config_file, session.bucket = config_file, bucket
+        return verb(session, **rest)  # type: ignore[arg-type]
+
+    return common_options(command)
+
+
+def choice_options(verb: Verb[P]) -> Callable[..., int]:
+    """Gives a verb the options that say which plans to run, as one `Choice`."""
+
+    @click.option("--provider", metavar="NAME", help="Only the plans for this provider.")
+    @click.option("--source", metavar="NAME", help="Only the plans on this source.")
+    @click.option(
+        "--selector",
+        "selectors",
+        metavar="NAME=VALUE",
+        multiple=True,
+        help="Only what has this value. Several values for one name: any of them.",
+    )
+    @click.option("--force", is_flag=True, help="Ask for every file again, changed or not.")
+    @click.option(
+        "--concurrency",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="At most so many requests in flight, over all sources.",
+    )
+    @wraps(verb)
+    def command(
+        session: Session,
+        *,
+        provider: str | None,
+        source: str | None,
+        selectors: Sequence[str],
+        force: bool,
+        concurrency: int | None,
+        **rest: object,
+    ) -> int:
+        from ingestify.engine import Choice
+
+        choice = Choice(
+            provider=provider,
+            source=source,
+            bucket=session.bucket,
+            selectors=by_name(selectors) or None,
+            text_values=True,
+            force=force,
+            concurrency=concurrency,
+        )
+        return verb(session, choice=choice, **rest)  # type: ignore[arg-type]
+
+    return command
+
+
+def by_name(written: Sequence[str]) -> dict[str, list[str]]:
+    """Every ``NAME=VALUE`` of *written*: all values by name.
+
+    Raises:
+        ConfigError: one of them is something else.
+    """
+    from ingestify.model.identity import NAME
+
+    found: dict[str, list[str]] = {}
+    for each in written:
+        name, sign, value = each.partition("=")
+        if not sign or not value or not NAME.match(name):
+            raise ConfigError(f"{each!r} is not NAME=VALUE, such as season_id=90")
+        found.setdefault(name, []).append(value)
+    return found
+
+
+def _configure_logs(session: Session, level: int) -> None:
+    from ingestify.cli.logs import configure
+
+    configure(session, level)

@@ -1,0 +1,80 @@
+"""Supervise: an Engine at work in the one task group of a command, which hears signals."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import anyio
+
+from ingestify.cli.logs import configure
+from ingestify.cli.progress import show_progress
+from ingestify.cli.signals import Signals
+
+if TYPE_CHECKING:
+    from ingestify.cli.session import Session
+    from ingestify.config import Config
+    from ingestify.engine import Engine
+
+T = TypeVar("T")
+
+FEWER_COLLECTIONS = 100_000  # allocations between two of them; a crawl makes few cycles
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome(Generic[T]):
+    """What came of some work."""
+
+    result: T | None  # None: it was ended before it had one
+    signal_code: int | None  # the exit code for the signal that was heard
+
+
+def supervise(
+    session: Session, config: Config, work: Callable[[Engine], Awaitable[T]]
+) -> Outcome[T]:
+    """Do *work* with the engine for *config*, showing progress and hearing signals."""
+    configure(session, logging.WARNING if session.is_live or session.quiet else logging.INFO)
+    options = {"use_uvloop": True} if find_spec("uvloop") else {}
+    with _fewer_collections():
+        return anyio.run(_supervise, session, config, work, backend_options=options)
+
+
+async def _supervise(
+    session: Session, config: Config, work: Callable[[Engine], Awaitable[T]]
+) -> Outcome[T]:
+    from ingestify.engine import Engine
+
+    engine: Engine | None = None
+    result: T | None = None
+
+    def ask_to_stop() -> bool:
+        """Whether a Run has something in flight that is worth waiting for."""
+        if engine is None:
+            return False
+        engine.request_stop()
+        progress = engine.progress()
+        return progress is not None and progress.selectors > 0
+
+    async with anyio.create_task_group() as tg:
+        signals = Signals(scope=tg.cancel_scope, ask_to_stop=ask_to_stop)
+        await tg.start(signals.watch)
+        async with Engine(config) as engine:
+            tg.start_soon(show_progress, engine, session)
+            result = await work(engine)
+            tg.cancel_scope.cancel()
+    return Outcome(result, signals.exit_code)
+
+
+@contextmanager
+def _fewer_collections() -> Iterator[None]:
+    before = gc.get_threshold()
+    gc.set_threshold(FEWER_COLLECTIONS, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)

@@ -1,0 +1,120 @@
+"""Whatever is done to a Catalog, both adapters give the same answers."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ingestify.adapters.catalog.memory import MemoryCatalog
+from ingestify.adapters.catalog.sqlite import SqliteCatalog
+from ingestify.model.catalog import Commit, DatasetQuery
+from ingestify.model.dataset import CheckOutcome
+from ingestify.ports import Catalog
+from ingestify.testing.contracts.catalog_values import (
+    NOON,
+    SCOPE,
+    begin_run,
+    checked_file,
+    closing,
+    completion,
+    dataset_commit,
+    failure,
+    failure_commit,
+    key_of,
+    look_up,
+    minutes,
+    stored_file,
+)
+
+ids = st.sampled_from([1, "1", 2])
+feeds = st.sampled_from(["events", "lineups"])
+files = st.one_of(
+    st.builds(stored_file, feeds, st.sampled_from("ab")),
+    st.builds(checked_file, feeds, st.sampled_from([CheckOutcome.UNCHANGED, CheckOutcome.ABSENT])),
+    st.builds(checked_file, feeds, st.just(CheckOutcome.STORED)),  # which cannot be
+)
+commits: st.SearchStrategy[Commit] = st.one_of(
+    st.builds(
+        lambda match_id, some, **changes: dataset_commit(match_id, *some, **changes),
+        ids,
+        st.lists(files, max_size=2),
+        base=st.sampled_from([None, None, 0, 1]),
+        name=st.sampled_from(["one", "other"]),
+        details_hash=st.sampled_from(["x", "y"]),
+        at=st.sampled_from([NOON, minutes(1)]),
+    ),
+    st.builds(lambda match_id, feed: failure_commit(match_id, (feed, "v1")), ids, feeds),
+)
+steps = st.one_of(
+    st.tuples(st.just("commit"), st.lists(commits, max_size=5)),
+    st.tuples(st.just("list"), st.sets(st.integers(1, 4))),
+    st.tuples(st.just("invalidate"), ids),
+)
+
+
+async def answers(catalog: Catalog, story: list[tuple[str, Any]]) -> list[Any]:
+    """What *catalog* answers while *story* happens, with its ids replaced by their order."""
+    told: list[Any] = []
+    for step, what in story:
+        match step:
+            case "commit":
+                told += await catalog.commit(what, leases=[])
+            case "list":
+                run_id = await begin_run(catalog)
+                state = await catalog.begin_selector(
+                    SCOPE, run_id=run_id, name=None, token=str(len(what)), at=NOON
+                )
+                clean = completion(sorted(what), clean=len(what) != 2)
+                failed = [failure(None)] * (len(what) == 2)
+                ending = closing(state, clean, run_id=run_id, failures=failed)
+                told += [state, await catalog.finish_selector(ending)]
+            case "invalidate":
+                query = DatasetQuery(identifier={"match_id": what})
+                told.append(await catalog.invalidate(query, reason="wrong", at=NOON))
+        told += await look_up(catalog, key_of(1), key_of("1"), key_of(2))
+        told += await catalog.find(DatasetQuery())
+        told += await catalog.failures()
+        told.append(await catalog.has_unsettled(SCOPE, older_than=minutes(0.5)))
+        for row_id in (1, 2, 3):
+            told += await catalog.revisions(row_id)
+            told += await catalog.checks(row_id)
+    told += await catalog.events()
+    return _without_ids(msgspec.to_builtins(told), {})
+
+
+def _without_ids(value: Any, seen: dict[str, str]) -> Any:
+    """*value* with every Dataset id replaced by how many were seen before it."""
+    if isinstance(value, list):
+        return [_without_ids(each, seen) for each in value]
+    if not isinstance(value, dict):
+        return value
+    plain = {name: _without_ids(each, seen) for name, each in value.items()}
+    if plain.get("dataset_id"):
+        plain["dataset_id"] = seen.setdefault(plain["dataset_id"], str(len(seen)))
+    if "message" in plain:
+        plain["message"] = "in each one's own words"
+    return plain
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(steps, max_size=6))
+def test_catalogs_agree(story: list[tuple[str, Any]]) -> None:
+    """
+    A story of commits, listings and invalidations leaves the same lake in either Catalog.
+    """
+
+    async def compare() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            async with (
+                MemoryCatalog.open() as memory,
+                SqliteCatalog.open(Path(folder) / "catalog.db") as sqlite,
+            ):
+                assert await answers(memory, story) == await answers(sqlite, story)
+
+    asyncio.run(compare())

@@ -1,0 +1,455 @@
+"""The Throttle: who may ask whom, and when."""
+
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+import anyio
+import pytest
+from anyio.lowlevel import checkpoint
+
+from ingestify.advice import Advice
+from ingestify.errors import StopProcessing, ThrottledError
+from ingestify.model.http import Limits
+from ingestify.testing.clock import VirtualClock
+from ingestify.throttle import HostDownError, Throttle
+
+HOST = ("api.example.com", "")
+OTHER = ("other.example.com", "")
+
+
+class Worker:
+    """A slot that counts how long it is lent."""
+
+    def __init__(self):
+        self.held = True
+        self.releases = 0
+
+    @asynccontextmanager
+    async def released(self):
+        assert self.held
+        self.held = False
+        self.releases += 1
+        try:
+            yield
+        finally:
+            self.held = True
+
+
+async def ask(throttle, key=HOST, limits=None, *, status=200, advice=None, during=None, **kwargs):
+    async with throttle.turn(key, limits or Limits(), **kwargs) as turn:
+        if during is not None:
+            await during()
+        if status is None:
+            turn.record_failure()
+            return 0.0
+        return turn.record(status, advice or Advice())
+
+
+async def test_a_configured_rate_is_kept_to_the_moment():
+    """
+    A hundred requests at 10 a second with a burst of 5 are sent in exactly 9.5 seconds.
+    """
+    clock = VirtualClock()
+    throttle = Throttle(clock)
+    limits = Limits(requests_per_second=10, burst=5, concurrency=50)
+    sent = []
+
+    async def one():
+        async with throttle.turn(HOST, limits) as turn:
+            sent.append(clock.monotonic())
+            turn.record(200)
+
+    async with anyio.create_task_group() as tg:
+        for _ in range(100):
+            tg.start_soon(one)
+
+    assert sent[:5] == [0] * 5
+    assert sent[-1] == pytest.approx(9.5)
+    assert all(b - a == pytest.approx(0.1) for a, b in zip(sent[4:], sent[5:], strict=False))
+
+
+async def test_concurrency_is_bounded_and_first_come_is_first_served():
+    """
+    No more than allowed are in flight, and nobody is overtaken.
+    """
+    throttle = Throttle(VirtualClock())
+    limits = Limits(concurrency=3)
+    order, in_flight, most = [], 0, 0
+
+    async def one(number):
+        nonlocal in_flight, most
+        async with throttle.turn(HOST, limits) as turn:
+            order.append(number)
+            in_flight += 1
+            most = max(most, in_flight)
+            for _ in range(number % 7):
+                await checkpoint()
+            in_flight -= 1
+            turn.record(200)
+
+    async with anyio.create_task_group() as tg:
+        for number in range(50):
+            tg.start_soon(one, number)
+            await checkpoint()
+
+    assert order == list(range(50))
+    assert most == 3
+    assert throttle.snapshot()[0].requests == 50
+
+
+async def test_a_cooling_host_holds_nothing_that_another_could_use():
+    """
+    While one host cools for a minute, its requests hold no exchange and no worker.
+    """
+    clock = VirtualClock(auto=False)
+    throttle = Throttle(clock)
+    exchanges = anyio.Semaphore(2)
+    workers = [Worker() for _ in range(5)]
+    await ask(throttle, status=429, advice=Advice(retry_after=60.0), exchanges=exchanges)
+    done = []
+
+    async def waiting(worker):
+        await ask(throttle, exchanges=exchanges, slot=worker)
+        assert worker.held
+        done.append(clock.monotonic())
+
+    async with anyio.create_task_group() as tg:
+        for worker in workers:
+            tg.start_soon(waiting, worker)
+        await anyio.wait_all_tasks_blocked()
+
+        assert exchanges.value == 2
+        assert not any(worker.held for worker in workers)
+        assert throttle.cooling_for(HOST) == 60
+        assert throttle.cooling_for(OTHER) == 0
+        for _ in range(20):
+            await ask(throttle, OTHER, exchanges=exchanges)
+
+        tg.start_soon(clock.advance, 59)
+        await anyio.wait_all_tasks_blocked()
+        assert done == []
+        await clock.advance(60)
+    assert len(done) == 5
+    assert min(done) == 60
+
+
+async def test_exchanges_are_bounded_over_all_hosts():
+    """
+    The bound on all exchanges is kept, whoever asks whom.
+    """
+    throttle = Throttle(VirtualClock())
+    exchanges = anyio.CapacityLimiter(4)
+    in_flight = most = 0
+
+    async def during():
+        nonlocal in_flight, most
+        in_flight += 1
+        most = max(most, in_flight)
+        await checkpoint()
+        in_flight -= 1
+
+    async with anyio.create_task_group() as tg:
+        for number in range(60):
+            tg.start_soon(
+                lambda key: ask(throttle, key, exchanges=exchanges, during=during),
+                (f"host{number % 3}", ""),
+            )
+    assert most == 4
+    assert exchanges.borrowed_tokens == 0
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_retry_after_slows_everybody_on_the_host_down(status):
+    """
+    One answer stops all others of the same host and credential until the time is over.
+    """
+    clock = VirtualClock()
+    throttle = Throttle(clock)
+    pause = await ask(throttle, status=status, advice=Advice(retry_after=30.0))
+    assert pause == 30
+    assert throttle.cooling_for(HOST) == 30
+    assert throttle.cooling_for((HOST[0], "another credential")) == 0
+    await ask(throttle)
+    assert clock.monotonic() == 30
+
+
+async def test_a_shorter_retry_after_does_not_end_a_longer_one():
+    """
+    Of several answers the longest wait counts, and only what is new is told.
+    """
+    clock = VirtualClock()
+    throttle = Throttle(clock)
+
+    async def one(seconds, told):
+        async with throttle.turn(HOST, Limits()) as turn:
+            await checkpoint()
+            told.append(turn.record(429, Advice(retry_after=seconds)))
+
+    told = []
+    async with anyio.create_task_group() as tg:
+        tg.start_soon(one, 30.0, told)
+        tg.start_soon(one, 5.0, told)
+    assert told == [30, 0]
+    assert throttle.cooling_for(HOST) == 30
+
+
+async def test_a_429_that_says_nothing_cools_longer_each_time():
+    """
+    Without Retry-After the pause doubles from one second up to a minute.
+    """
+    clock = VirtualClock()
+    throttle = Throttle(clock)
+    pauses = [await ask(throttle, status=429) for _ in range(8)]
+    assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
+    await ask(throttle)
+    assert await ask(throttle, status=429) == 1
+
+
+async def test_being_asked_to_wait_for_hours_fails_at_once():
+    """
+    Nobody waits longer than their patience, also those who were queueing already.
+    """
+    clock = VirtualClock(auto=False)
+    throttle = Throttle(clock)
+    await ask(throttle, status=429, advice=Advice(retry_after=7200.0))
+    with pytest.raises(
+        ThrottledError, match=r"api\.example\.com asks to wait for 7200 s"
+    ) as caught:
+        await ask(throttle, patience=300.0)
+    assert caught.value.retry_after == timedelta(hours=2)
+    assert clock.slept == []
+
+
+async def test_a_used_up_quota_window_stops_everybody_until_its_reset():
+    """
+    Remaining 0 with a reset in 40 seconds: the next request is sent after 40 seconds.
+    """
+    clock = VirtualClock()
+    throttle = Throttle(clock)
+    await ask(throttle, advice=Advice(remaining=0, reset=40.0))
+    assert throttle.cooling_for(HOST) == 40
+    await ask(throttle)
+    assert clock.monotonic() == 40
+
+
+async def test_no_more_requests_are_sent_than_a_quota_has_left():
+    """
+    Three are left: of ten that want to go, three go, and seven wait for the reset.
+    """
+    clock = VirtualClock()
+    throttle = Throttle(clock)
+    left = 10
+    sent = []
+
+    async def one():
+        nonlocal left
+        async with throttle.turn(HOST, Limits()) as turn:
+            if clock.monotonic() < 50:
+                left -= 1
+                assert left >= 0
+            sent.append(clock.monotonic())
+            remaining = left
+            await checkpoint()
+            if clock.monotonic() < 50:
+                turn.record(200, Advice(remaining=remaining, reset=50 - clock.monotonic()))
+            else:
+                turn.record(200)
+
+    await one()
+    left = 3
+    await one()
+    async with anyio.create_task_group() as tg:
+        for _ in range(10):
+            tg.start_soon(one)
+    assert sum(at < 50 for at in sent) == 2 + 2
+    assert sum(at >= 50 for at in sent) == 8
+
+
+async def test_a_reset_within_the_second_does_not_slow_a_fast_host():
+    """
+    A bucket that refills twelve times a second says "0 left, reset 1": that is no reason to wait.
+    """
+    clock = VirtualClock()
+    throttle = Throttle(clock)
+    limits = Limits(requests_per_second=12)
+    for _ in range(13):
+        await ask(throttle, limits=limits, advice=Advice(remaining=0, reset=1.0))
+    assert clock.monotonic() == pytest.approx(1.0)
+
+
+async def test_a_daily_quota_stops_the_source_until_the_next_utc_day():
+    """
+    The request after the last one of the day raises; midnight in UTC gives the quota back.
+    """
+    clock = VirtualClock(datetime(2024, 5, 17, 23, 59, 30, tzinfo=UTC))
+    throttle = Throttle(clock)
+    limits = Limits(daily_quota=3)
+    for _ in range(3):
+        await ask(throttle, limits=limits)
+    with pytest.raises(StopProcessing, match="daily quota of 3 requests to api.example.com"):
+        await ask(throttle, limits=limits)
+    await clock.sleep(40)
+    for _ in range(3):
+        await ask(throttle, limits=limits)
+    with pytest.raises(StopProcessing):
+        await ask(throttle, limits=limits)
+
+
+async def test_a_circuit_opens_on_server_errors_and_closes_by_a_probe():
+    """
+    Failures in a row make everybody fail at once, without a request; one probe ends that.
+    """
+    clock = VirtualClock()
+    throttle = Throttle(clock)
+    for _ in range(10):
+        await ask(throttle, status=502)
+        await clock.sleep(1)
+    assert throttle.snapshot()[0].is_down
+    with pytest.raises(HostDownError, match=r"api\.example\.com is left alone"):
+        await ask(throttle)
+    with pytest.raises(HostDownError):
+        await ask(throttle, (HOST[0], "another credential"))
+    await ask(throttle, OTHER)
+    assert throttle.snapshot()[0].requests == 10
+
+    await clock.sleep(30)
+    asking = anyio.Event()
+
+    async def probe():
+        await ask(throttle, during=asking.wait)
+
+    async with anyio.create_task_group() as tg:
+        tg.start_soon(probe)
+        await anyio.wait_all_tasks_blocked()
+        with pytest.raises(HostDownError):
+            await ask(throttle)
+        asking.set()
+    await ask(throttle)
+    assert not throttle.snapshot()[0].is_down
+
+
+@pytest.mark.parametrize("status", [404, 400, 403, 410, 200, 304])
+async def test_a_circuit_never_opens_on_answers_that_are_not_the_hosts_fault(status):
+    """
+    A thousand missing files are a thousand missing files.
+    """
+    clock = VirtualClock()
+    throttle = Throttle(clock)
+    for _ in range(1000):
+        await ask(throttle, status=status)
+        await clock.sleep(0.1)
+    assert not throttle.snapshot()[0].is_down
+
+
+async def test_lost_connections_open_the_circuit_too():
+    """
+    No answer at all counts like a server error.
+    """
+    clock = VirtualClock()
+    throttle = Throttle(clock)
+    for _ in range(10):
+        await ask(throttle, status=None)
+        await clock.sleep(1)
+    with pytest.raises(HostDownError):
+        await ask(throttle)
+
+
+async def test_a_probe_that_is_cancelled_leaves_the_way_to_another():
+    """
+    A host is not written off because nobody waited for its probe.
+    """
+    clock = VirtualClock()
+    throttle = Throttle(clock)
+    for _ in range(10):
+        await ask(throttle, status=500)
+        await clock.sleep(1)
+    await clock.sleep(30)
+    with anyio.CancelScope() as scope:
+        async with throttle.turn(HOST, Limits()):
+            scope.cancel()
+            await checkpoint()
+    await ask(throttle)
+    assert not throttle.snapshot()[0].is_down
+
+
+async def test_cancelled_waiters_leave_no_gap():
+    """
+    Those behind a waiter that gave up go on, and nothing is lost of any bound.
+    """
+    throttle = Throttle(VirtualClock(auto=False))
+    limits = Limits(concurrency=1)
+    exchanges = anyio.Semaphore(1)
+    gate = anyio.Event()
+    done = []
+
+    async def one(number):
+        await ask(throttle, limits=limits, exchanges=exchanges, during=gate.wait)
+        done.append(number)
+
+    async def impatient(scope):
+        with scope:
+            await one("never")
+
+    scope = anyio.CancelScope()
+    async with anyio.create_task_group() as tg:
+        tg.start_soon(one, 0)
+        await anyio.wait_all_tasks_blocked()
+        tg.start_soon(impatient, scope)
+        await anyio.wait_all_tasks_blocked()
+        tg.start_soon(one, 1)
+        await anyio.wait_all_tasks_blocked()
+        assert throttle.snapshot()[0].waiting == 2
+        scope.cancel()
+        gate.set()
+    assert done == [0, 1]
+    assert exchanges.value == 1
+    assert throttle.snapshot()[0].in_flight == 0
+    assert throttle.snapshot()[0].waiting == 0
+
+
+async def test_an_unknown_rate_is_found_out_and_refusals_get_rare():
+    """
+    Against a provider that admits 20 a second, later requests are hardly ever refused.
+    """
+    clock = VirtualClock()
+    throttle = Throttle(clock)
+    due = 0.0
+    refused, answered = [], []
+
+    async def worker():
+        nonlocal due
+        while clock.monotonic() < 300:
+            async with throttle.turn(HOST, Limits()) as turn:
+                now = clock.monotonic()
+                if due - 4 / 20 > now:
+                    refused.append(now)
+                    turn.record(429, Advice(retry_after=1.0))
+                else:
+                    due = max(due, now) + 1 / 20
+                    answered.append(now)
+                    await clock.sleep(0.02)
+                    turn.record(200)
+
+    async with anyio.create_task_group() as tg:
+        for _ in range(20):
+            tg.start_soon(worker)
+    assert len(answered) > 0.75 * 20 * 300
+    assert sum(at > 150 for at in refused) < 60
+    assert len(refused) < 0.05 * len(answered)
+
+
+async def test_a_refusal_lowers_a_configured_rate_only_for_a_while():
+    """
+    The snapshot shows the rate in force.
+    """
+    clock = VirtualClock()
+    throttle = Throttle(clock)
+    limits = Limits(requests_per_second=10)
+    await ask(throttle, limits=limits)
+    assert throttle.snapshot()[0].rate == 10
+    await ask(throttle, limits=limits, status=429, advice=Advice(retry_after=0.0))
+    assert throttle.snapshot()[0].rate == pytest.approx(9)
+    assert throttle.snapshot()[0].refused == 1
+    while throttle.snapshot()[0].rate != 10:
+        await ask(throttle, limits=limits)
+    assert clock.monotonic() < 60
