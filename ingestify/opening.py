@@ -30,7 +30,7 @@ def open_store(config: Config) -> AbstractAsyncContextManager[FileStore]:
     if url.path is None:
         from ingestify.adapters.files.memory import MemoryFileStore
 
-        return MemoryFileStore.open()
+        return MemoryFileStore.empty()
     from ingestify.adapters.files.local import LocalFileStore
 
     return LocalFileStore.at(url.path)

@@ -8,20 +8,20 @@ from typing import Any
 import click
 
 VERBS = {  # in the order in which people meet them
-    "init": "init",
-    "run": "run",
-    "plan": "plan",
-    "list": "lake",
-    "show": "detail",
-    "explain": "detail",
-    "invalidate": "lake",
-    "runs": "history",
-    "failed": "history",
-    "source": "source",
-    "config": "config",
-    "demo": "demo",
+    "init": ("init", "Write a configuration and what belongs to it into PATH."),
+    "run": ("run", "Fetch what is new or changed."),
+    "plan": ("plan", "Show what a run would do, and why."),
+    "list": ("lake", "List the datasets that the lake has."),
+    "show": ("detail", "Show one dataset: its metadata, files and revisions."),
+    "explain": ("detail", "Explain why the files of a dataset were asked for."),
+    "invalidate": ("lake", "Mark the newest revision of datasets as wrong."),
+    "runs": ("history", "List the newest runs, newest first."),
+    "failed": ("history", "Look at what could not be done."),
+    "source": ("source", "Look at the sources that can be used."),
+    "config": ("config", "Check a configuration, or see what may stand in one."),
+    "demo": ("demo", "Watch a lake grow, on your machine alone."),
 }
-"""The module that holds a verb, as ``<verb>_command``."""
+"""The module that holds a verb, as ``<verb>_command``, and the first line of its help."""
 
 
 class Verbs(click.Group):
@@ -35,17 +35,23 @@ class Verbs(click.Group):
         """The verb of that name."""
         if cmd_name not in VERBS:
             return None
-        module = import_module(f"ingestify.cli.{VERBS[cmd_name]}")
+        home, _ = VERBS[cmd_name]
+        module = import_module(f"ingestify.cli.{home}")
         command: click.Command = getattr(module, f"{cmd_name}_command")
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of verbs, for which none of them has to be imported."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in VERBS.items()])
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """*args*, with a hint where an option stands before its verb."""
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as exc:
-            exc.message += "\nOptions come after the verb: ingestify run --config config.yaml"
-            raise
+            hint = "Options come after the verb: ingestify run --config config.yaml"
+            raise click.UsageError(f"{exc.format_message()}\n{hint}", ctx) from exc
 
 
 def _print_version(ctx: click.Context, param: click.Parameter, wanted: bool) -> Any:

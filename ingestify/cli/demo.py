@@ -147,7 +147,7 @@ class Demo:
             run["stored"] == 2 and changed == {corrected: 1, added: 0},
         )
         _check(
-            f"the other {MATCHES - 1} were asked for, since their season changed, and were the same",
+            f"the other {MATCHES - 1} were asked for with their seasons, and had not changed",
             run["unchanged"] == MATCHES - 1,
         )
         _comment("Why is there a second revision?")

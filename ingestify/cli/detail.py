@@ -86,9 +86,10 @@ def show_command(session: Session, *, address: Sequence[str], as_json: bool) -> 
 @json_option
 @lake_options
 def explain_command(session: Session, *, address: Sequence[str], as_json: bool) -> int:
-    """Explain why each file of a dataset was asked for, or is not asked for.
+    """Explain why the files of a dataset were asked for.
 
-    Looks into the catalog alone. ADDRESS is as for `ingestify show`.
+    Says of each file when it was asked for last, why, what came of it, and whether the next run
+    asks for it again. Looks into the catalog alone. ADDRESS is as for `ingestify show`.
     """
     config = session.load_config()
     query = parse_address(address, config)

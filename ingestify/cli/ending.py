@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import traceback
 from collections.abc import Sequence
 
 import click
@@ -48,6 +47,8 @@ def _report(exc: Exception, session: Session) -> int:
         return WRONG_USAGE
     cause = cause_of(exc)
     if session.debug:
+        import traceback
+
         _say(session, "".join(traceback.format_exception(exc)).rstrip())
     if isinstance(cause, IngestifyError):
         _say(session, f"Error: {cause}")
@@ -88,11 +89,11 @@ def _say(session: Session, text: str) -> None:
 
 def _flush() -> None:
     """Write what is still held back, and do not mind if nobody reads any more."""
-    from ingestify.cli.screen import write_nowhere
-
     try:
         sys.stdout.flush()
     except BrokenPipeError:
+        from ingestify.cli.screen import write_nowhere
+
         write_nowhere()
     with contextlib.suppress(OSError):
         sys.stderr.flush()

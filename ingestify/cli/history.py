@@ -60,9 +60,7 @@ def failed_command() -> None:
 @click.option("--limit", type=click.IntRange(min=1), default=1000, show_default=True, metavar="N")
 @json_option
 @lake_options
-def failed_list_command(
-    session: Session, *, run_id: int | None, limit: int, as_json: bool
-) -> int:
+def failed_list_command(session: Session, *, run_id: int | None, limit: int, as_json: bool) -> int:
     """List what failed and has not succeeded since, newest first."""
 
     async def work(catalog: Catalog) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,6 +66,7 @@ def write_template(template: Traversable, folder: Path) -> list[Path]:
 
 def _templates() -> dict[str, Traversable]:
     """Every template by name: the folders in ``templates/`` of the packages that bring sources."""
+    from importlib.metadata import entry_points
     from importlib.resources import files
 
     found: dict[str, Traversable] = {}
@@ -78,7 +78,9 @@ def _templates() -> dict[str, Traversable]:
             say(f"Warning: {package} cannot be imported: {exc}")
             continue
         if folder.is_dir():
-            found |= {each.name: each for each in folder.iterdir() if (each / "config.yaml").is_file()}
+            found |= {
+                each.name: each for each in folder.iterdir() if (each / "config.yaml").is_file()
+            }
     return found
 
 

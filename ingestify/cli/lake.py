@@ -13,11 +13,11 @@ import msgspec
 from ingestify.cli.addresses import parse_address
 from ingestify.cli.options import json_option, lake_options
 from ingestify.cli.screen import (
+    Row,
     as_json,
     moment,
     plural,
     say,
-    size,
     write,
     write_records,
 )
@@ -81,9 +81,7 @@ def list_command(
 @click.option("--reason", required=True, metavar="TEXT", help="Why; it is kept.")
 @click.option("--yes", is_flag=True, help="Do not ask, however many they are.")
 @lake_options
-def invalidate_command(
-    session: Session, *, filters: Sequence[str], reason: str, yes: bool
-) -> int:
+def invalidate_command(session: Session, *, filters: Sequence[str], reason: str, yes: bool) -> int:
     """Mark the newest revision of datasets as wrong.
 
     Nothing is deleted: their files are asked for again, unconditionally, at the next run.
@@ -149,7 +147,7 @@ def for_programs(dataset: Dataset) -> dict[str, Any]:
 
 async def _write(catalog: Catalog, query: DatasetQuery) -> int:
     is_terminal = sys.stdout.isatty()
-    header = ("DATASET", "IDENTITY", "STATE", "REVISION", "FILES", "STORED", "UPDATED", "ID")
+    header = ("IDENTITY", "DATASET", "STATE", "REVISION", "UPDATED")
     number = 0
     async for page in find_pages(catalog, query):
         number += len(page)
@@ -159,20 +157,17 @@ async def _write(catalog: Catalog, query: DatasetQuery) -> int:
     return number
 
 
-def _for_people(dataset: Dataset) -> tuple[str | int | None, ...]:
+def _for_people(dataset: Dataset) -> Row:
     return (
-        dataset.name,
         str(dataset.identifier),
+        dataset.name,
         dataset.state,
         dataset.revision,
-        len(dataset.files),
-        size(sum(file.stored_size for file in dataset.files)),
-        moment(dataset.updated_at),
-        dataset.dataset_id,
+        f"{dataset.updated_at:%Y-%m-%d}",
     )
 
 
-def _for_pipes(dataset: Dataset) -> tuple[str | int | None, ...]:
+def _for_pipes(dataset: Dataset) -> Row:
     return (
         dataset.dataset_id,
         dataset.provider,
@@ -209,7 +204,9 @@ async def _is_confirmed(number: int) -> bool:
 def describe_choice(datasets: Sequence[Dataset]) -> str:
     """Datasets that could be meant, a line each."""
     return "\n".join(
-        printable(f"  {each.dataset_id}  {each.provider}/{each.dataset_type}/{each.identifier}"
-                  f"  {each.name}")
+        printable(
+            f"  {each.dataset_id}  {each.provider}/{each.dataset_type}/{each.identifier}"
+            f"  {each.name}"
+        )
         for each in datasets
     )

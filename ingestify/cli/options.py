@@ -3,42 +3,37 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeAlias
+from typing import TypeAlias
 
 import click
 
+from ingestify.cli.logs import configure
 from ingestify.cli.session import Session
 from ingestify.errors import ConfigError
 
-if TYPE_CHECKING:
-    from ingestify.engine import Choice
-
-P = ParamSpec("P")
-Verb: TypeAlias = Callable[Concatenate[Session, P], int]
+Verb: TypeAlias = Callable[..., int]  # called with the Session first, then with its options
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-def common_options(verb: Verb[P]) -> Callable[..., int]:
-    """Gives a verb --debug and --quiet; it is called with the Session first."""
+def common_options(verb: Verb) -> Verb:
+    """Gives a verb --debug and --quiet, and has the log written accordingly."""
 
     @click.option("--quiet", is_flag=True, help="Only results and warnings.")
     @click.option("--debug", is_flag=True, help="Log everything, and show tracebacks.")
     @wraps(verb)
-    def command(
-        session: Session, *, debug: bool, quiet: bool, **rest: object
-    ) -> int:
+    def command(session: Session, *, debug: bool, quiet: bool, **rest: object) -> int:
         session.debug, session.quiet = debug, quiet
-        _configure_logs(session, logging.WARNING)
-        return verb(session, **rest)  # type: ignore[arg-type]
+        configure(session, logging.WARNING)
+        return verb(session, **rest)
 
     return command
 
 
-def lake_options(verb: Verb[P]) -> Callable[..., int]:
+def lake_options(verb: Verb) -> Verb:
     """Gives a verb the options that say which lake it is about."""
 
     @click.option(
@@ -55,16 +50,14 @@ def lake_options(verb: Verb[P]) -> Callable[..., int]:
         help="The configuration file.",
     )
     @wraps(verb)
-    def command(
-        session: Session, *, config_file: Path, bucket: str | None, **rest: object
-    ) -> int:
+    def command(session: Session, *, config_file: Path, bucket: str | None, **rest: object) -> int:
         session.config_file, session.bucket = config_file, bucket
-        return verb(session, **rest)  # type: ignore[arg-type]
+        return verb(session, **rest)
 
     return common_options(command)
 
 
-def choice_options(verb: Verb[P]) -> Callable[..., int]:
+def choice_options(verb: Verb) -> Verb:
     """Gives a verb the options that say which plans to run, as one `Choice`."""
 
     @click.option("--provider", metavar="NAME", help="Only the plans for this provider.")
@@ -105,7 +98,7 @@ def choice_options(verb: Verb[P]) -> Callable[..., int]:
             force=force,
             concurrency=concurrency,
         )
-        return verb(session, choice=choice, **rest)  # type: ignore[arg-type]
+        return verb(session, choice=choice, **rest)
 
     return command
 
@@ -125,9 +118,3 @@ def by_name(written: Sequence[str]) -> dict[str, list[str]]:
             raise ConfigError(f"{each!r} is not NAME=VALUE, such as season_id=90")
         found.setdefault(name, []).append(value)
     return found
-
-
-def _configure_logs(session: Session, level: int) -> None:
-    from ingestify.cli.logs import configure
-
-    configure(session, level)

@@ -32,9 +32,7 @@ def plan_command(session: Session, *, choice: Choice, with_datasets: bool, as_js
     return print_forecast(session, choice, as_json=as_json, with_datasets=with_datasets)
 
 
-def print_forecast(
-    session: Session, choice: Choice, *, as_json: bool, with_datasets: bool
-) -> int:
+def print_forecast(session: Session, choice: Choice, *, as_json: bool, with_datasets: bool) -> int:
     """Find out what a run would do, and print it. Returns the exit code."""
     config = session.load_config()
     lake = config.main.metadata_url.path
@@ -61,8 +59,11 @@ def code_of_choice(choice: Choice, *, found: bool) -> int:
     if found:
         return 0
     if choice.selectors:
-        wanted = ", ".join(f"{name}={'|'.join(map(str, values))}" for name, values in
-                           choice.selectors.items())
+        wanted = " ".join(
+            f"{name}={value}"
+            for name, values in choice.selectors.items()
+            for value in ([values] if isinstance(values, int | str) else values)
+        )
         say(f"Error: there is nothing with {wanted} in what the plans select.")
         return 2
     say("Warning: the plans select nothing of what the sources have.")
@@ -117,7 +118,9 @@ def _write_forecast(forecast: Forecast, *, with_datasets: bool) -> None:
 
 
 def _selector_row(each: SelectorForecast) -> Row:
-    why = [f"{count} {reason}" for part in (each.fetch, each.skip) for reason, count in part.items()]
+    why = [
+        f"{count} {reason}" for part in (each.fetch, each.skip) for reason, count in part.items()
+    ]
     if each.refused:
         why.append(f"{each.refused} unusable")
     if each.duplicate:

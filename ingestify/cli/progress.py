@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import anyio
@@ -121,7 +121,7 @@ def _lines(progress: Progress, rates: Rates) -> Iterator[str]:
     yield (
         f"{minutes}:{seconds:02d}  {counters.listed - waiting} of"
         f" {plural(counters.listed, 'dataset')},"
-        f" {progress.selectors_done} of {plural(progress.selectors, 'selector')},"
+        f" {progress.selectors_done} of {plural(progress.selectors, 'list')} seen,"
         f" {plural(counters.failed, 'failure')}"
     )
     yield (
@@ -131,7 +131,7 @@ def _lines(progress: Progress, rates: Rates) -> Iterator[str]:
     )
 
 
-def _notable(hosts: tuple[HostState, ...] | list[HostState]) -> list[HostState]:
+def _notable(hosts: Sequence[HostState]) -> list[HostState]:
     busiest_first = sorted(hosts, key=lambda host: (-host.in_flight, -host.waiting, host.host))
     return busiest_first[:MOST_HOSTS]
 

@@ -77,7 +77,7 @@ def _write_summary(summary: RunSummary) -> None:
     idle = [each for each in summary.selectors if _is_idle(each)]
     if len(idle) <= MOST_IDLE:
         shown, idle = list(summary.selectors), []
-    header = ("SELECTOR", "SOURCE", "LISTED", "TASKS", "SKIPPED", "FAILED", "STATUS", "WHY")
+    header = ("SELECTOR", "SOURCE", "LISTED", "TASKS", "SKIPPED", "FAILED", "WHY")
     write_table(header, [_selector_row(each) for each in shown])
     if idle:
         write(f"and {plural(len(idle), 'selector')} with nothing to do; --json shows them all")
@@ -117,6 +117,8 @@ def _selector_row(each: SelectorSummary) -> Row:
     why = [f"{count} {reason}" for reason, count in each.reasons.items()]
     if each.status == "unchanged":
         why.append("list unchanged")
+    elif each.status == "stopped":
+        why.append("stopped")
     for name, count in (
         ("unusable", counters.refused),
         ("met twice", counters.duplicate),
@@ -134,7 +136,6 @@ def _selector_row(each: SelectorSummary) -> Row:
         tasks,
         counters.skipped,
         counters.failed,
-        each.status,
         ", ".join(why),
     )
 

@@ -15,6 +15,8 @@ from ingestify.cli.session import printable
 Cell: TypeAlias = str | int | None
 Row: TypeAlias = Sequence[Cell]
 
+SHORT = 12  # characters that are never broken into lines
+
 
 def write(text: str) -> bool:
     """Write *text* and a newline. Returns False when nobody reads any more."""
@@ -94,14 +96,19 @@ def _write_rich(header: Row, rows: Sequence[Row]) -> bool:
     from rich.table import Table
     from rich.text import Text
 
+    console = Console(highlight=False)
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for name, is_number in zip(header, _numeric(rows), strict=True):
+    for at, is_number in enumerate(_numeric(rows)):
+        # Numbers, states and dates are useless in parts; long texts give way to them.
+        is_short = max(len(_text(row[at])) for row in rows) <= SHORT
         table.add_column(
-            Text(_text(name)), justify="right" if is_number else "left", overflow="fold"
+            Text(_text(header[at])),
+            justify="right" if is_number else "left",
+            no_wrap=is_short,
+            overflow="fold",
         )
     for row in rows:
         table.add_row(*(Text(_text(cell)) for cell in row))
-    console = Console(highlight=False)
     with console.capture() as captured:
         console.print(table)
     return write(captured.get().rstrip("\n"))

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Generic, TypeVar
 
-from anyio import Event
+from anyio import ClosedResourceError, Event, move_on_after
 
 T = TypeVar("T")
 
@@ -25,18 +25,29 @@ class Pages(Generic[T]):
         self._drained = Event()
 
     async def put(self, items: Iterable[T]) -> None:
-        """Add *items*, once there is room."""
-        while len(self._items) >= self._most:
+        """Add all *items*, once there is room. When cancelled, none was added.
+
+        Raises:
+            ClosedResourceError: the queue is closed, so that nobody would take them.
+        """
+        while len(self._items) >= self._most and not self._closed:
             self._drained = self._drained if not self._drained.is_set() else Event()
             await self._drained.wait()
+        if self._closed:
+            raise ClosedResourceError
         self._items.extend(items)
         self._filled.set()
 
-    async def take(self, most: int) -> list[T]:
-        """At least one item and at most *most*; none means that the queue is closed and empty."""
-        while not self._items and not self._closed:
-            self._filled = self._filled if not self._filled.is_set() else Event()
-            await self._filled.wait()
+    async def take(self, most: int, *, linger: float = 0.0) -> list[T]:
+        """At least one item and at most *most*; none means that the queue is closed and empty.
+
+        After the first item has come, *most* are waited for, for *linger* seconds. When
+        cancelled, nothing was taken.
+        """
+        await self._until_filled(1)
+        if linger and len(self._items) < most:
+            with move_on_after(linger):
+                await self._until_filled(most)
         count = min(most, len(self._items))
         page = [self._items.popleft() for _ in range(count)]
         self._drained.set()
@@ -52,6 +63,12 @@ class Pages(Generic[T]):
         """No more will be put. Items that wait can still be taken."""
         self._closed = True
         self._filled.set()
+        self._drained.set()
+
+    async def _until_filled(self, count: int) -> None:
+        while len(self._items) < count and not self._closed:
+            self._filled = self._filled if not self._filled.is_set() else Event()
+            await self._filled.wait()
 
     def __len__(self) -> int:
         return len(self._items)

@@ -110,11 +110,11 @@ class Datasets:
         try:
             if isinstance(commit, FailureCommit):
                 return self._fail(commit, kept)
+            if commit.base != (kept.shown.revision if kept else None):
+                return Conflict(stored=kept.stored() if kept else None)
             _check(commit)
         except ValueError as exc:
             return Rejected(message=str(exc))
-        if commit.base != (kept.shown.revision if kept else None):
-            return Conflict(stored=kept.stored() if kept else None)
         if kept is None:
             kept = self._create(commit)
             result = Committed(
