@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from ingestify.advice import Advice, read_advice
 from ingestify.errors import (
     ConfigError,
     FetchError,
@@ -19,9 +18,18 @@ from ingestify.errors import (
     TransientFetchError,
     UnsafeTargetError,
 )
-from ingestify.exchange import Answer, Deadlines, Meaning, drain, is_refusal_for_speed, meaning_of
-from ingestify.headers import HARMLESS, checked_headers, conditional_headers, own_headers
-from ingestify.login import Login
+from ingestify.http.advice import Advice, read_advice
+from ingestify.http.exchange import (
+    Answer,
+    Deadlines,
+    Meaning,
+    drain,
+    is_refusal_for_speed,
+    meaning_of,
+)
+from ingestify.http.headers import HARMLESS, checked_headers, conditional_headers, own_headers
+from ingestify.http.login import Login
+from ingestify.http.source_http import ClientHttp, Conditional, ListHttp, ListNotModified
 from ingestify.model.addresses import (
     BaseAddress,
     Origin,
@@ -36,7 +44,6 @@ from ingestify.model.resource import NOT_MODIFIED, HttpOptions, NotModified
 from ingestify.ports import Clock, Fetcher, Response, Source
 from ingestify.redaction import Redactor
 from ingestify.retry import with_retries
-from ingestify.source_http import ClientHttp, Conditional, ListHttp, ListNotModified
 from ingestify.throttle import Bound, Key, Slot, Throttle, Turn
 
 __all__ = ["Answer", "Client", "ClientHttp", "Conditional", "ListHttp", "ListNotModified"]
@@ -202,7 +209,8 @@ class Client:
             if not (plan.log_in and await self._login.renew(generation)):
                 raise RefusedError(str(exc), status=exc.status) from None
         else:
-            self._login.accepted(generation)
+            if plan.log_in:
+                self._login.accepted(generation)
             return received
         try:
             generation = self._login.generation
@@ -338,7 +346,7 @@ class Client:
             added = {name: text for name, text in plan.headers.items() if name in HARMLESS}
             headers = {**self._own_headers, **added, **plan.conditional}
             return Request(url=url, headers=headers, settings=self.settings)
-        auth = self._login.auth
+        auth = self._login.auth if plan.log_in else self.source.auth
         secrets = {**self._userinfo, **{k.lower(): v for k, v in auth.headers().items()}}
         params = auth.params()
         self.redactor.learn((*secrets.values(), *params.values()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -14,11 +14,11 @@ from anyio import CancelScope, create_task_group
 from anyio.abc import TaskGroup
 
 from ingestify.clock import SystemClock
-from ingestify.errors import ConfigError
+from ingestify.errors import ConfigError, RunError
 from ingestify.model.dataset import Dataset
 from ingestify.model.identity import Value
 from ingestify.model.plan import Forecast
-from ingestify.model.run import RunSummary
+from ingestify.model.run import RunStatus, RunSummary
 from ingestify.opening import open_catalog, open_fetcher, open_store
 from ingestify.pipeline.forecast import Forecasting
 from ingestify.pipeline.resolve import Narrowing, Plan
@@ -46,6 +46,7 @@ class Choice:
         text_values: selector values are text that people typed: 11 and "11" are the same.
         force: ask for everything that is listed, conditionally where a File is stored.
         concurrency: exchanges in flight at most, over all Sources.
+        grace_seconds: how long what is in flight may take to end after a stop was requested.
     """
 
     provider: str | None = None
@@ -55,6 +56,7 @@ class Choice:
     text_values: bool = False
     force: bool = False
     concurrency: int | None = None
+    grace_seconds: float = 10.0
 
 
 class Engine:
@@ -165,6 +167,7 @@ class Engine:
         Raises:
             RunError: the Run could not go on; what was up to date has been yielded.
         """
+        summary: RunSummary | None = None
         if auto_ingest == "streaming":
             order = self._order(Choice(provider=filters.get("provider")), {})
             found = stream(
@@ -175,10 +178,13 @@ class Engine:
             )
         else:
             if auto_ingest:
-                await self.run(provider=filters.get("provider"))
+                summary = await self.run(provider=filters.get("provider"))
             found = self.store.iter_datasets(**filters)
-        async for dataset in found:
-            yield dataset
+        async with aclosing(found):  # type: ignore[type-var]
+            async for dataset in found:
+                yield dataset
+        if summary is not None and summary.status is RunStatus.FAILED:
+            raise RunError(summary.error or "the Run could not go on")
 
     def request_stop(self) -> None:
         """Ask every Run to take up nothing new, and to end when what is in flight has ended."""
@@ -218,6 +224,7 @@ class Engine:
             transformations={kind: config.transformations(*kind) for kind in kinds},
             forced=choice.force,
             workers=choice.concurrency or config.main.concurrency or WORKERS,
+            grace_seconds=choice.grace_seconds,
         )
 
     def _plans(self, config: Config) -> list[Plan]:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack, suppress
 from functools import wraps
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
@@ -20,6 +20,8 @@ from ingestify.engine import Engine
 from ingestify.store import DatasetStore, FileCollection, StoredContent
 
 __all__ = ["get_datastore", "get_engine"]
+
+T = TypeVar("T")
 
 TWINS = (DatasetStore, FileCollection, StoredContent)  # what is handed out as blocking, too
 
@@ -47,8 +49,16 @@ class Blocking:
             result = function(*args, **kwargs)
             return await result if inspect.isawaitable(result) else result
 
-        result = self._portal.call(in_portal)
+        result = self._call(in_portal)
         return self._iterate(result) if isinstance(result, AsyncIterator) else self._twin(result)
+
+    def _call(self, function: Callable[[], Awaitable[T]]) -> T:
+        """What *function* returns. Whoever is interrupted while waiting cancels it."""
+        future = self._portal.start_task_soon(function)
+        try:
+            return future.result()
+        finally:
+            future.cancel()
 
     def _iterate(self, items: AsyncIterator[Any]) -> Iterator[Any]:
         async def following() -> list[Any]:
@@ -61,13 +71,17 @@ class Blocking:
                 await items.aclose()
 
         try:
-            while item := self._portal.call(following):
+            while item := self._call(following):
                 yield self._twin(item[0])
         finally:
-            self._portal.call(close)
+            with suppress(RuntimeError):  # the engine was closed meanwhile, and its Runs with it
+                self._call(close)
 
     def _twin(self, value: Any) -> Any:
         return Blocking(value, self._portal) if isinstance(value, TWINS) else value
+
+    def __bool__(self) -> bool:
+        return bool(self._target)
 
     def __len__(self) -> int:
         return len(self._target)

@@ -15,6 +15,7 @@ from ingestify.cli.screen import (
     Row,
     moment,
     plural,
+    shortened,
     size,
     write,
     write_json,
@@ -192,8 +193,8 @@ def _check_row(dataset: Dataset, check: FileCheck) -> Row:
         check.run_id,
         check.reason,
         check.outcome,
-        check.token,
-        _next(check) or "only if announced, due or forced",
+        shortened(check.token),
+        _next(check) or "only if announced",
     )
 
 

@@ -38,7 +38,7 @@ def runs_command(session: Session, *, limit: int, as_json: bool) -> int:
             write_json(runs)
         elif runs:
             header = (
-                "RUN", "STATUS", "STARTED", "TOOK", "LISTED", "STORED", "UNCHANGED", "SKIPPED",
+                "RUN", "STATUS", "STARTED", "TOOK", "LISTED", "STORED", "SAME", "SKIPPED",
                 "FAILED", "REQUESTS", "RECEIVED", "ERROR",
             )  # fmt: skip
             write_records(header, [_run_row(run) for run in runs])

@@ -15,7 +15,8 @@ from ingestify.cli.session import printable
 Cell: TypeAlias = str | int | None
 Row: TypeAlias = Sequence[Cell]
 
-SHORT = 12  # characters that are never broken into lines
+WIDEST = 10_000  # columns
+SHORT = 20  # characters that are never broken into lines
 
 
 def write(text: str) -> bool:
@@ -67,6 +68,7 @@ def write_table(header: Row, rows: Sequence[Row]) -> bool:
     """Write a table with its header, as wide as the terminal, or as it has to be elsewhere."""
     if not rows:
         return True
+    header, rows = _without_empty_columns(header, rows)
     if sys.stdout.isatty():
         return _write_rich(header, rows)
     cells = [[_text(cell) for cell in row] for row in (header, *rows)]
@@ -87,12 +89,13 @@ def write_records(header: Row, rows: Sequence[Row]) -> bool:
     if not rows:
         return True
     if sys.stdout.isatty():
-        return _write_rich(header, rows)
+        return _write_rich(*_without_empty_columns(header, rows))
     return write("\n".join("\t".join(map(_text, row)) for row in rows))
 
 
 def _write_rich(header: Row, rows: Sequence[Row]) -> bool:
     from rich.console import Console
+    from rich.measure import Measurement
     from rich.table import Table
     from rich.text import Text
 
@@ -109,9 +112,17 @@ def _write_rich(header: Row, rows: Sequence[Row]) -> bool:
         )
     for row in rows:
         table.add_row(*(Text(_text(cell)) for cell in row))
+    # A terminal too narrow for it wraps the lines: nothing is cut off.
+    least = Measurement.get(console, console.options.update(width=WIDEST), table).minimum
+    console.width = max(console.width, least + len(header))
     with console.capture() as captured:
         console.print(table)
     return write(captured.get().rstrip("\n"))
+
+
+def _without_empty_columns(header: Row, rows: Sequence[Row]) -> tuple[Row, Sequence[Row]]:
+    kept = [at for at in range(len(header)) if any(row[at] not in (None, "") for row in rows)]
+    return [header[at] for at in kept], [[row[at] for at in kept] for row in rows]
 
 
 def _numeric(rows: Sequence[Row]) -> list[bool]:
@@ -145,6 +156,11 @@ def duration(time: timedelta) -> str:
 def moment(at: datetime | None) -> str:
     """A moment, in UTC and to the second."""
     return "" if at is None else f"{at:%Y-%m-%d %H:%M:%S}Z"
+
+
+def shortened(text: str | None) -> str | None:
+    """The beginning of a text that only has to be told from others."""
+    return f"{text[:12]}…" if text and len(text) > 13 else text
 
 
 def plural(count: int, noun: str) -> str:

@@ -128,6 +128,7 @@ class DatasetCommit(msgspec.Struct, frozen=True, kw_only=True):
     provider: str
     dataset_type: str
     identifier_key: str
+    identifier: str  # the same as JSON whose names are in the Source's order
     name: str
     state: DatasetState
     metadata: bytes  # JSON

@@ -25,6 +25,19 @@ def canonical_key(values: Mapping[str, Value]) -> str:
     Raises:
         RecordError: a name or a value cannot be part of an identity.
     """
+    return _as_json(values, orjson.OPT_SORT_KEYS)
+
+
+def ordered_key(values: Mapping[str, Value]) -> str:
+    """The same, with the names in the order of *values*: for people and for places, not to compare.
+
+    Raises:
+        RecordError: a name or a value cannot be part of an identity.
+    """
+    return _as_json(values, 0)
+
+
+def _as_json(values: Mapping[str, Value], option: int) -> str:
     for name, value in values.items():
         kind = type(value)
         if kind is not int and kind is not str:
@@ -32,9 +45,11 @@ def canonical_key(values: Mapping[str, Value]) -> str:
         if type(name) is not str or not NAME.match(name):
             raise RecordError(f"not a name for a part of an identity: {name!r}")
     try:
-        return orjson.dumps(values, option=orjson.OPT_SORT_KEYS).decode()
+        return orjson.dumps(values, option=option).decode()
     except TypeError:  # an integer beyond 64 bits, or text that is not Unicode
-        text = json.dumps(dict(values), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        text = json.dumps(
+            dict(values), sort_keys=bool(option), separators=(",", ":"), ensure_ascii=False
+        )
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -58,7 +73,7 @@ class Identifier(Mapping[str, Value]):
 
     @classmethod
     def from_key(cls, key: str) -> Identifier:
-        """The Identifier that *key*, made by `canonical_key`, belongs to."""
+        """The Identifier that *key*, made by `canonical_key` or `ordered_key`, belongs to."""
         return cls(json.loads(key))
 
     @property

@@ -38,7 +38,9 @@ class PlanScope:
     @property
     def key(self) -> PlanKey:
         """Equal for equal plans, in any process."""
-        versions = sorted((feed, sorted(wanted)) for feed, wanted in self.data_spec_versions.items())
+        versions = sorted(
+            (feed, sorted(wanted)) for feed, wanted in self.data_spec_versions.items()
+        )
         text = f"{versions}{sorted(str(pattern) for pattern in self.patterns)}"
         return PlanKey(
             source=self.source,

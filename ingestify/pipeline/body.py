@@ -8,11 +8,11 @@ body; JSON alone is kept, up to the size that is parsed as a whole.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from anyio import to_thread
 from isal import isal_zlib
@@ -26,8 +26,11 @@ from ingestify.ports import FileStore
 SMALL = 64 * 1024  # bodies up to this size are worked on in the event loop
 STEPS_IN_LOOP = 3  # …as long as they do not grow to more than this many steps
 STEPS_IN_THREAD = 64  # then the thread comes back, so that a cancelled caller waits no longer
+LOOKED_AT = 64 * 1024  # bytes of a body that are enough to know a provider's excuse by
 COMPRESSION_LEVEL = 2
 GZIP_CONTAINER = 31
+
+Look: TypeAlias = Callable[[bytes], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,9 +58,18 @@ class BodyEncoder:
     undone. What is not compressed then is, unless its format compresses itself.
     """
 
-    def __init__(self, *, coding: str, format: str, max_bytes: int) -> None:  # noqa: A002
+    def __init__(
+        self,
+        *,
+        coding: str,
+        format: str,  # noqa: A002
+        max_bytes: int,
+        look: Look | None = None,
+    ) -> None:
         self._decoder = decoder_for(coding)
         self._check = check_for(format)
+        self._look = look
+        self._head = b""
         self._max_bytes = max_bytes
         compresses = kind_of(format) not in SELF_COMPRESSED
         self._keeps_wire = compresses and isinstance(self._decoder, Gunzip)
@@ -89,6 +101,10 @@ class BodyEncoder:
             if self._size > self._max_bytes:
                 raise self._too_large()
             self._hash.update(decoded)
+            if self._look:
+                self._head += decoded[: LOOKED_AT - len(self._head)]
+                if len(self._head) == LOOKED_AT:
+                    self._look_at_head()
             self._check.feed(decoded)
             yield self._stored(decoded)
         if self._keeps_wire:
@@ -105,6 +121,7 @@ class BodyEncoder:
         yield from map(self._stored, self._decoder.finish())
         if not self._size:
             raise InvalidBodyError("the body is empty once it is decoded")
+        self._look_at_head()
         self._result = EncodedBody(
             codec="gzip" if self._keeps_wire or self._compressor else "",
             size=self._size,
@@ -113,6 +130,11 @@ class BodyEncoder:
         )
         if self._compressor:
             yield self._compressor.flush()
+
+    def _look_at_head(self) -> None:
+        if self._look:
+            self._look(self._head)
+            self._look, self._head = None, b""
 
     def _stored(self, decoded: bytes) -> bytes:
         if self._compressor:
@@ -130,19 +152,21 @@ async def store_body(
     format: str,  # noqa: A002  # the field's own term
     max_bytes: int,
     store: FileStore,
+    look: Look | None = None,
 ) -> tuple[StagedFile, EncodedBody]:
     """Stage a wire body in *store*, and say what it is. Nothing stays staged after an error.
 
     Args:
         coding: the Content-Encoding of *chunks*.
         max_bytes: of the decoded body.
+        look: called with the decoded body's first 64 KiB, or all of it; may raise.
 
     Raises:
         InvalidBodyError: the body is not what was announced.
         StoreError: it could not be kept.
         StoreUnavailableError: nothing can be kept any more.
     """
-    encoder = BodyEncoder(coding=coding, format=format, max_bytes=max_bytes)
+    encoder = BodyEncoder(coding=coding, format=format, max_bytes=max_bytes, look=look)
     async with aclosing(lead_through(chunks, encoder)) as encoded:
         staged = await store.stage(encoded)
     return staged, encoder.result

@@ -39,13 +39,12 @@ class RowIds:
 class Claim:
     """The right and duty to look after one Dataset, held until it is settled."""
 
-    __slots__ = ("_claims", "files", "key", "waiting")
+    __slots__ = ("_claims", "files", "key")
 
     def __init__(self, claims: Claims, key: str, files: frozenset[FileKey]) -> None:
         self._claims = claims
         self.key = key
         self.files = files
-        self.waiting: list[Settled] = []
 
     def settle(self, row_id: int | None, *, succeeded: bool, is_new: bool = False) -> None:
         """The work is done, or has failed for this Run; those who wait are told."""
@@ -61,6 +60,7 @@ class Claims:
 
     def __init__(self) -> None:
         self._open: dict[str, list[Claim]] = {}
+        self._waiting: dict[str, list[Settled]] = {}
         self._met: dict[frozenset[FileKey], RowIds] = {}
         self._new: dict[str, int] = {}
         self._failed: dict[str, frozenset[FileKey]] = {}
@@ -97,23 +97,23 @@ class Claims:
 
     def wait(self, key: str, row_id: int | None, settled: Settled) -> None:
         """Call *settled* once all that is claimed of *key* is settled; at once if it is."""
-        if claims := self._open.get(key):
-            claims[-1].waiting.append(settled)
+        if key in self._open:
+            self._waiting.setdefault(key, []).append(settled)
         else:
             row_id = row_id if row_id is not None else self._new.get(key)
             settled(row_id, key not in self._failed)
 
     def settle(self, claim: Claim, row_id: int | None, *, succeeded: bool, is_new: bool) -> None:
-        """Remember what came of *claim*, and tell those who wait for it."""
-        claims = self._open[claim.key]
-        claims.remove(claim)
-        if not claims:
-            del self._open[claim.key]
+        """Remember what came of *claim*, and tell those who wait if it was the last one."""
         if not succeeded:
             self._failed[claim.key] = self._failed.get(claim.key, frozenset()) | claim.files
         elif row_id is not None:
             self.meet(row_id, claim.files)
             if is_new:
                 self._new[claim.key] = row_id
-        for settled in claim.waiting:
-            settled(row_id, succeeded)
+        claims = self._open[claim.key]
+        claims.remove(claim)
+        if not claims:
+            del self._open[claim.key]
+            for settled in self._waiting.pop(claim.key, ()):
+                self.wait(claim.key, row_id, settled)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
-from anyio import CancelScope, move_on_after
+from anyio import CancelScope, ClosedResourceError
 
 from ingestify.errors import StoreError
 from ingestify.model.catalog import (
@@ -50,8 +50,8 @@ class Work:
 class Committer:
     """The only one who publishes and commits for a Run. It runs in a task of its own.
 
-    What is given to `finished` is committed in the order of arrival, in batches that close when
-    they are full or their first Task has waited for LINGER_SECONDS; then *outcome* is called.
+    What it takes over is committed in the order of arrival, in batches that close when they are
+    full or their first Task has waited for LINGER_SECONDS; then *outcome* is called.
     """
 
     catalog: Catalog
@@ -63,6 +63,22 @@ class Committer:
     finished: Pages[Finished] = field(default_factory=lambda: Pages(4 * BATCH))
     stored_bytes: int = 0
 
+    async def take_over(self, finished: Finished) -> None:
+        """Answer for *finished* from now on, once there is room for it.
+
+        It is given up where nothing can be committed any more. When cancelled, its staged bytes
+        are discarded, and its outcome is left to the caller.
+        """
+        try:
+            await self.finished.put([finished])
+        except ClosedResourceError:
+            with CancelScope(shield=True):
+                await self._give_up([finished])
+        except BaseException:
+            with CancelScope(shield=True):
+                await self._discard(finished)
+            raise
+
     async def run(self) -> None:
         """Commit until `finished` is closed and empty.
 
@@ -71,11 +87,7 @@ class Committer:
                 bytes are discarded.
         """
         try:
-            while batch := await self.finished.take(BATCH):
-                if len(batch) < BATCH:
-                    with move_on_after(LINGER_SECONDS):
-                        while len(batch) < BATCH and (more := await self.finished.take(1)):
-                            batch += more
+            while batch := await self.finished.take(BATCH, linger=LINGER_SECONDS):
                 with CancelScope(shield=True):
                     try:
                         await self.commit(batch)
@@ -100,6 +112,7 @@ class Committer:
                     break
             for work in waiting:
                 work.result = Rejected(message="others kept committing to the same Dataset")
+                await self._discard(work.finished)
         await self._write_failures([w for w in works if isinstance(w.result, Rejected)])
         for work in works:
             if isinstance(work.result, Committed):
@@ -134,7 +147,7 @@ class Committer:
             stage=commit.stage,
             provider=commit.provider,
             dataset_type=commit.dataset_type,
-            identifier=Identifier.from_key(commit.identifier_key),
+            identifier=Identifier.from_key(commit.identifier),
             data_feed_key=key[0],
             data_spec_version=key[1],
             revision=0 if commit.base is None else commit.base + 1,
@@ -151,11 +164,16 @@ class Committer:
         results = await self.catalog.commit([work.commit for work in works], leases=self.leases)
         again = []
         for work, result in zip(works, results, strict=True):
-            if isinstance(result, Conflict):
-                await self._rebase(work, result.stored)
-                again.append(work)
-            else:
+            if not isinstance(result, Conflict):
                 work.result = result
+                continue
+            try:
+                await self._rebase(work, result.stored)
+            except StoreError as exc:
+                await self._discard(work.finished)
+                work.result = Rejected(message=str(exc))
+            else:
+                again.append(work)
         return again
 
     async def _rebase(self, work: Work, stored: Stored | None) -> None:
@@ -177,6 +195,7 @@ class Committer:
                 kept[checked.key] = new
                 files.append(msgspec.structs.replace(checked, new=None))
         work.finished.new = kept
+        work.stored_bytes = 0
         base = stored.revision if stored else None
         work.commit = msgspec.structs.replace(work.commit, base=base, files=files)
 
@@ -193,9 +212,12 @@ class Committer:
 
     async def _give_up(self, batch: Sequence[Finished]) -> None:
         for finished in batch:
-            for new in finished.new.values():
-                await self.store.discard(new.staged)
+            await self._discard(finished)
             self.outcome(finished, None)
+
+    async def _discard(self, finished: Finished) -> None:
+        for new in finished.new.values():
+            await self.store.discard(new.staged)
 
 
 def _new_file(new: NewBytes, path: str) -> NewFile:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from anyio import CancelScope, Event, create_task_group
+from anyio import CancelScope, Event, create_task_group, move_on_after
 
 from ingestify.errors import FatalError
 from ingestify.model.catalog import Committed, FailureCommit
@@ -18,6 +18,7 @@ from ingestify.pipeline.task import Finished
 from ingestify.ports import Catalog, Clock
 
 BEAT_SECONDS = 10.0
+LAST_WORDS_SECONDS = 10.0  # for writing down how a Run ended that was cut short
 MOST_FAILURES = 1000  # kept in memory; the Catalog keeps all
 
 Settled = Callable[[str | None], None]  # the id of a Dataset that is up to date, or None
@@ -64,7 +65,7 @@ class Crawl:
                     self.committer.finished.close()
                 tg.cancel_scope.cancel()
         finally:
-            with CancelScope(shield=True):
+            with CancelScope(shield=True), move_on_after(LAST_WORDS_SECONDS):
                 await self.ledger.close_rest()
 
     def _pass_on_stop(self) -> None:

@@ -7,11 +7,11 @@ from contextlib import aclosing
 from typing import TypeAlias
 
 from ingestify.client import ListHttp, ListNotModified
-from ingestify.errors import IngestifyError, RunError, SourceError, StopProcessing
-from ingestify.model.resource import DatasetResource
+from ingestify.errors import IngestifyError, RecordError, RunError, SourceError, StopProcessing
+from ingestify.model.resource import DatasetResource, content_of
 from ingestify.model.run import SelectorStatus
 from ingestify.pipeline.pages import Pages
-from ingestify.pipeline.selector_run import SelectorRun
+from ingestify.pipeline.selector_run import SelectorRun, writable
 from ingestify.ports import Source
 
 log = logging.getLogger("ingestify.discover")
@@ -33,6 +33,7 @@ async def discover(
     """
     try:
         await _stream(source, selector_run, http, found)
+        _check_state(selector_run)
         selector_run.status = SelectorStatus.COMPLETE
     except ListNotModified:
         selector_run.status = SelectorStatus.UNCHANGED
@@ -42,7 +43,7 @@ async def discover(
     except Exception as exc:
         code, message = describe(exc)
         selector_run.status = SelectorStatus.FAILED
-        selector_run.error = message
+        selector_run.error = writable(message)
         selector_run.failures.append(selector_run.failure(code, message))
         log.warning("%s %s failed: %s", selector_run.source, selector_run.selector, message)
         log.debug("the failure of %s", selector_run.selector, exc_info=exc)
@@ -75,4 +76,16 @@ async def _stream(
         async for item in items:
             page = item if isinstance(item, list | tuple) else (item,)
             selector_run.expect(len(page))
-            await found.put([(selector_run, resource) for resource in page])
+            try:
+                await found.put([(selector_run, resource) for resource in page])
+            except BaseException:
+                for _ in page:
+                    selector_run.miss()
+                raise
+
+
+def _check_state(selector_run: SelectorRun) -> None:
+    try:
+        content_of(selector_run.state)
+    except RecordError as exc:
+        raise SourceError(f"the state that {selector_run.source} leaves {exc}") from None

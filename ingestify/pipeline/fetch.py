@@ -10,13 +10,15 @@ from dataclasses import dataclass, field
 from anyio import CancelScope, create_task_group
 from anyio.abc import TaskGroup
 
-from ingestify.errors import RunError, StopProcessing
+from ingestify.errors import RunError, SourceError, StopProcessing
 from ingestify.model.catalog import DatasetCommit
 from ingestify.model.dataset import FileKey
+from ingestify.model.identity import ordered_key
 from ingestify.model.resource import FetchedFile, FileResource, Later, content_of
 from ingestify.pipeline.body import decoded
 from ingestify.pipeline.discover import describe
 from ingestify.pipeline.fetch_file import FileFetch, Got
+from ingestify.pipeline.plan import check_details, check_file
 from ingestify.pipeline.pool import Slot
 from ingestify.pipeline.task import Finished, NewBytes, Task
 from ingestify.policy import Ask
@@ -79,7 +81,10 @@ class DatasetFetch:
         return Finished(task=task, commit=failure, new={})
 
     async def _fetch_files(self, task: Task, slot: Slot, haul: Haul) -> None:
+        if task.stored is not None and not task.asks:
+            return  # its row alone has to change
         asked = {ask.file.key: ask for ask in task.asks}
+        begun: set[FileKey] = set()
         task.resource.files = [ask.file for ask in task.asks]
         files = self.source.fetch_dataset_files(task.resource, task.stored, http=self.files.http)
         async with create_task_group() as tg:
@@ -91,6 +96,9 @@ class DatasetFetch:
                                 await self.clock.sleep(item.after.total_seconds())
                         else:
                             ask = asked.get(item.key) or _undeclared(item, task)
+                            if item.key in begun:
+                                raise SourceError(f"{' '.join(item.key)} is to be fetched twice")
+                            begun.add(item.key)
                             tg.start_soon(self._fetch_one, ask, item, task, slot, haul, tg)
             except Exception as exc:
                 haul.fail(exc)
@@ -110,13 +118,14 @@ class DatasetFetch:
 
     async def _after_load(self, task: Task, haul: Haul) -> None:
         hook = task.resource.post_load_files
-        if hook is None:
-            return
+        if hook is None or not haul.new:
+            return  # what it has set before stays until there are new bytes
         fetched = {key: self._fetched_file(key, new) for key, new in haul.new.items()}
         try:
             result = hook(task.resource, fetched)
             if inspect.isawaitable(result):
                 await result
+            check_details(task.resource)
             task.metadata = content_of(task.resource.metadata)
         except Exception as exc:
             haul.fail(exc)
@@ -142,6 +151,7 @@ class DatasetFetch:
             provider=resource.provider,
             dataset_type=resource.dataset_type,
             identifier_key=task.claim.key,
+            identifier=ordered_key(resource.dataset_resource_id),
             name=resource.name,
             state=resource.state,
             metadata=task.metadata,
@@ -156,6 +166,7 @@ class DatasetFetch:
 
 def _undeclared(file: FileResource, task: Task) -> Ask:
     """How to ask for a File that the Source thought of only when it was about to fetch."""
+    check_file(file)
     known = task.stored.files.get(file.key) if task.stored else None
     is_sound = known is not None and known.is_stored and not known.check.suspect
     return Ask(file, task.reason, is_sound)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
+
+from anyio import CancelScope
 
 from ingestify.client import Answer, Client
 from ingestify.errors import AbsentError, SourceError
@@ -70,15 +73,33 @@ class FileFetch:
     async def _from_url(
         self, url: str, ask: Ask, known: StoredFile | None, slot: Slot
     ) -> Arrived | NotModified:
+        staged: list[StagedFile] = []
+
         async def consume(answer: Answer) -> Arrived:
-            return await self._stage(ask.file, answer.chunks(), answer)
+            await self._discard(staged)  # of an attempt that failed after all had come
+            arrived = await self._stage(ask.file, answer.chunks(), answer)
+            staged.append(arrived.staged)
+            return arrived
 
         validators = None
         if ask.conditional and known is not None:
             validators = (known.check.etag, known.check.last_modified)
-        return await self.client.receive(
-            url, conditional=validators, options=ask.file.http_options, consume=consume, slot=slot
-        )
+        try:
+            return await self.client.receive(
+                url,
+                conditional=validators,
+                options=ask.file.http_options,
+                consume=consume,
+                slot=slot,
+            )
+        except BaseException:
+            with CancelScope(shield=True):
+                await self._discard(staged)
+            raise
+
+    async def _discard(self, staged: list[StagedFile]) -> None:
+        while staged:
+            await self.store.discard(staged.pop())
 
     async def _from_loader(self, ask: Ask, known: StoredFile | None) -> Arrived | NotModified:
         load = ask.file.loader
@@ -88,17 +109,21 @@ class FileFetch:
         if inspect.isawaitable(loaded):
             result = await loaded
             return result if isinstance(result, NotModified) else await self._loaded(ask, result)
-        chunks = aiter(loaded)
-        first = await anext(chunks, b"")
-        if isinstance(first, NotModified):
-            return first
-        return await self._stage(ask.file, _chain(first, chunks))
+        if not hasattr(loaded, "__anext__"):
+            raise _wrong_kind(ask.file, loaded)
+        async with AsyncExitStack() as stack:
+            if hasattr(loaded, "aclose"):
+                stack.push_async_callback(loaded.aclose)
+            first = await anext(loaded, b"")
+            if isinstance(first, NotModified):
+                return first
+            if not isinstance(first, bytes):
+                raise _wrong_kind(ask.file, first)
+            return await self._stage(ask.file, _chain(ask.file, first, loaded))
 
     async def _loaded(self, ask: Ask, body: bytes) -> Arrived:
         if not isinstance(body, bytes):
-            raise SourceError(
-                f"{ask.file.data_feed_key}: its loader must give bytes, not {type(body).__name__}"
-            )
+            raise _wrong_kind(ask.file, body)
         return await self._stage(ask.file, _once(body))
 
     async def _stage(
@@ -111,6 +136,7 @@ class FileFetch:
             format=file.format,
             max_bytes=options.max_body_bytes or self.client.settings.max_body_bytes,
             store=self.store,
+            look=answer.check if answer else None,
         )
         return Arrived(staged, body, answer.headers if answer else {})
 
@@ -152,9 +178,19 @@ async def _once(body: bytes) -> AsyncIterator[bytes]:
     yield body
 
 
-async def _chain(first: bytes, rest: AsyncIterator[bytes | NotModified]) -> AsyncIterator[bytes]:
+async def _chain(
+    file: FileResource, first: bytes, rest: AsyncIterator[bytes | NotModified]
+) -> AsyncIterator[bytes]:
     yield first
     async for chunk in rest:
         if isinstance(chunk, NotModified):
             raise SourceError("a loader says that nothing was modified after it gave bytes")
+        if not isinstance(chunk, bytes):
+            raise _wrong_kind(file, chunk)
         yield chunk
+
+
+def _wrong_kind(file: FileResource, given: object) -> SourceError:
+    return SourceError(
+        f"{file.data_feed_key}: its loader must give bytes, not {type(given).__name__}"
+    )

@@ -107,13 +107,28 @@ class Lane:
     async def _plan(self) -> None:
         try:
             while page := await self._found.take(PAGE):
-                if self.stop.requested:
+                tasks: list[Task] = []
+                if not self.stop.requested:
+                    tasks = await self._plan_page(page)
+                else:
                     for selector_run, _ in page:
                         selector_run.miss()
-                else:
-                    await self._tasks.put(await self.planner.plan(page, now=self.clock.now()))
+                try:
+                    await self._tasks.put(tasks)
+                except BaseException:
+                    for task in tasks:
+                        drop(task)
+                    raise
         finally:
             self._tasks.close()
+
+    async def _plan_page(self, page: Sequence[Found]) -> list[Task]:
+        try:
+            return await self.planner.plan(page, now=self.clock.now())
+        except BaseException:  # then nothing of the page is planned
+            for selector_run, _ in page:
+                selector_run.miss()
+            raise
 
     async def _work(self) -> None:
         await work_through(

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime
 from typing import Protocol
 
 import msgspec
+from anyio import CancelScope
 
+from ingestify.errors import RunError
 from ingestify.model.catalog import Completion, ListValidators, SelectorClosing
 from ingestify.model.run import SelectorStatus
 from ingestify.pipeline.selector_run import SelectorRun
 from ingestify.ports import Catalog, Clock
+
+log = logging.getLogger("ingestify.ledger")
 
 NEVER_YET = 2**62  # an id that no Run has had so far
 
@@ -77,15 +82,24 @@ class RunLedger:
             completion=completion(selector_run),
             at=now,
         )
-        selector_run.counters.gone = await self._catalog.finish_selector(closing)
-        del self._open[id(selector_run)]
+        with CancelScope(shield=True):  # else it would be closed again, and otherwise
+            selector_run.counters.gone = await self._catalog.finish_selector(closing)
+            del self._open[id(selector_run)]
 
     async def close_rest(self) -> None:
-        """Close the SelectorRuns that the end of the Run has cut short."""
-        for selector_run in list(self._open.values()):
+        """Close the SelectorRuns that the end of the Run has cut short.
+
+        Where they cannot be, closing the Run will say so, or will stop them.
+        """
+        rest = list(self._open.values())
+        for selector_run in rest:
             if selector_run.status is not SelectorStatus.FAILED:
                 selector_run.status = SelectorStatus.STOPPED
-            await self.close(selector_run)
+        try:
+            for selector_run in rest:
+                await self.close(selector_run)
+        except RunError as exc:
+            log.warning("what the Run has cut short could not be closed: %s", exc)
 
 
 class ForecastLedger:

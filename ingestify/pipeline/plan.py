@@ -11,7 +11,7 @@ from ingestify.model.dataset import DatasetState, FileKey, Stored
 from ingestify.model.identity import canonical_key
 from ingestify.model.resource import DatasetResource, FileResource, content_of
 from ingestify.pipeline.claims import Claims
-from ingestify.pipeline.discover import Found
+from ingestify.pipeline.discover import Found, describe
 from ingestify.pipeline.selector_run import SelectorRun
 from ingestify.pipeline.task import Task, details_hash
 from ingestify.policy import Ask, Fetch, Reason, Skip
@@ -43,32 +43,43 @@ class Planner:
         self._claims: dict[Shelf, Claims] = defaultdict(Claims)
 
     async def plan(self, page: Sequence[Found], *, now: datetime) -> list[Task]:
-        """The Tasks for *page*. Everything in it that is no Task has its outcome afterwards."""
+        """The Tasks for *page*. Everything in it that is no Task has its outcome afterwards.
+
+        When cancelled, or when the Catalog cannot be read, nothing of the page is planned.
+        """
+        refused: list[tuple[SelectorRun, DatasetResource, str]] = []
         shelves: dict[Shelf, list[tuple[SelectorRun, DatasetResource, str]]] = defaultdict(list)
         for selector_run, resource in page:
             try:
                 key = check(resource, selector_run)
-            except RecordError as exc:
-                selector_run.refuse(str(exc), name=str(getattr(resource, "name", "") or "") or None)
-                selector_run.settle(None, False)
+            except Exception as exc:  # a Source may yield anything
+                refused.append((selector_run, resource, describe(exc)[1]))
             else:
                 shelf = (selector_run.bucket, resource.provider, resource.dataset_type)
                 shelves[shelf].append((selector_run, resource, key))
+        stored = {shelf: await self._look_up(shelf, each) for shelf, each in shelves.items()}
+        for selector_run, resource, reason in refused:
+            _refuse(selector_run, resource, reason)
         tasks: list[Task] = []
-        for (bucket, provider, dataset_type), listed in shelves.items():
-            stored = await self._catalog.look_up(
-                bucket=bucket,
-                stage=self._stage,
-                provider=provider,
-                dataset_type=dataset_type,
-                keys=[key for _, _, key in listed],
-            )
-            claims = self._claims[bucket, provider, dataset_type]
-            for (selector_run, resource, key), known in zip(listed, stored, strict=True):
+        for shelf, listed in shelves.items():
+            claims = self._claims[shelf]
+            for (selector_run, resource, key), known in zip(listed, stored[shelf], strict=True):
                 task = self._plan_one(selector_run, resource, key, known, claims, now)
                 if task is not None:
                     tasks.append(task)
         return tasks
+
+    async def _look_up(
+        self, shelf: Shelf, listed: Sequence[tuple[SelectorRun, DatasetResource, str]]
+    ) -> Sequence[Stored | None]:
+        bucket, provider, dataset_type = shelf
+        return await self._catalog.look_up(
+            bucket=bucket,
+            stage=self._stage,
+            provider=provider,
+            dataset_type=dataset_type,
+            keys=[key for _, _, key in listed],
+        )
 
     def _plan_one(
         self,
@@ -82,14 +93,13 @@ class Planner:
         try:
             metadata = content_of(resource.metadata)
         except RecordError as exc:
-            selector_run.refuse(f"metadata {exc}", name=resource.name)
-            selector_run.settle(None, False)
+            _refuse(selector_run, resource, f"metadata {exc}")
             return None
-        selector_run.counters.listed += 1
         row_id = stored.row_id if stored else None
         wanted = frozenset([file.key for file in resource.files])
         missing = claims.missing(key, row_id, wanted)
         if missing is not None and not missing:
+            selector_run.counters.listed += 1
             selector_run.counters.duplicate += 1
             claims.wait(key, row_id, selector_run.settle)
             return None
@@ -97,7 +107,12 @@ class Planner:
             resource.files = [file for file in resource.files if file.key in missing]
         if stored is not None:
             stored.announced_in = selector_run.announced_in
-        decision = self._decide(selector_run, resource, stored, now)
+        try:
+            decision = self._decide(selector_run, resource, stored, now)
+        except Exception as exc:  # of somebody's own policy
+            _refuse(selector_run, resource, f"its FetchPolicy failed: {describe(exc)[1]}")
+            return None
+        selector_run.counters.listed += 1
         hashed = details_hash(resource.name, resource.state, metadata)
         if isinstance(decision, Skip) and stored is not None and stored.details_hash != hashed:
             decision = Fetch(Reason.METADATA)
@@ -144,6 +159,12 @@ class Planner:
         return Fetch(fetches[0].reason, list(asks.values()))
 
 
+def _refuse(selector_run: SelectorRun, resource: DatasetResource, reason: str) -> None:
+    name = getattr(resource, "name", None)
+    selector_run.refuse(reason, name=name if isinstance(name, str) else None)
+    selector_run.settle(None, False)
+
+
 def check(resource: DatasetResource, selector_run: SelectorRun) -> str:
     """Complete what *resource* leaves to its Source. Returns its identifier key.
 
@@ -157,9 +178,9 @@ def check(resource: DatasetResource, selector_run: SelectorRun) -> str:
     if not resource.dataset_resource_id:
         raise RecordError("an identity needs at least one name and value")
     key = canonical_key(resource.dataset_resource_id)
-    check_text("name", resource.name)
-    if not isinstance(resource.state, DatasetState):
-        raise RecordError(f"not a DatasetState: {resource.state!r}")
+    check_text("provider", resource.provider)
+    check_text("dataset_type", resource.dataset_type)
+    check_details(resource)
     seen: set[FileKey] = set()
     for file in resource.files:
         if file.key in seen:
@@ -167,6 +188,13 @@ def check(resource: DatasetResource, selector_run: SelectorRun) -> str:
         seen.add(file.key)
         check_file(file)
     return key
+
+
+def check_details(resource: DatasetResource) -> None:
+    """Raise a RecordError where the name or state of *resource* cannot be written down."""
+    check_text("name", resource.name)
+    if not isinstance(resource.state, DatasetState):
+        raise RecordError(f"not a DatasetState: {resource.state!r}")
 
 
 def check_file(file: FileResource) -> None:

@@ -20,30 +20,31 @@ class Slot:
     def __init__(self, workers: Semaphore) -> None:
         self._workers = workers
         self._waiting = 0
+        self._is_held = True
 
     @asynccontextmanager
     async def released(self) -> AsyncIterator[None]:
         """Let another Task work meanwhile."""
         self._waiting += 1
-        if self._waiting == 1:
-            self._workers.release()
+        self.leave()
         try:
             yield
         finally:
             self._waiting -= 1
-            if self._waiting == 0:
+            if not self._waiting:
                 await self._take_back()
 
     async def _take_back(self) -> None:
-        try:
-            await self._workers.acquire()
-        except BaseException:
-            self._waiting += 1  # cancelled: there is no place to give back at the end
-            raise
+        await self._workers.acquire()
+        if self._is_held or self._waiting:  # another part has it, or waits again
+            self._workers.release()
+        else:
+            self._is_held = True
 
     def leave(self) -> None:
-        """The Task is over."""
-        if self._waiting == 0:
+        """Give the place up, if it is held."""
+        if self._is_held:
+            self._is_held = False
             self._workers.release()
 
 
@@ -69,8 +70,12 @@ async def work_through(
     async with create_task_group() as tg:
         while page := await tasks.take(1):
             for task in page:
-                await begun.acquire()
-                await at_work.acquire()
+                try:
+                    await begun.acquire()
+                    await at_work.acquire()
+                except BaseException:
+                    drop(task)
+                    raise
                 if stop.requested:
                     at_work.release()
                     begun.release()

@@ -164,7 +164,7 @@ def _nothing(
     plan: Plan, pattern: SelectorPattern, offered: Sequence[Selector], warnings: list[str]
 ) -> Iterator[SelectorRun]:
     text = f"{plan.source.name}: {pattern} matches nothing of the {len(offered)} it offers"
-    if any(pattern.admits_as_text(selector) for selector in offered):
+    if pattern.exact and any(pattern.admits_as_text(selector) for selector in offered):
         text += "; it would as text: write numbers without quotes, or text with them"
     if pattern.exact and not pattern.comparisons:
         yield _failed(plan, Selector(), "selector", text)

@@ -16,7 +16,13 @@ from ingestify.errors import IngestifyError, RunError
 from ingestify.model.catalog import Lease
 from ingestify.model.run import Counters, Failure, RunStatus, RunSummary, SelectorStatus
 from ingestify.pipeline.commit import Committer, Transformations
-from ingestify.pipeline.crawl import MOST_FAILURES, Crawl, Outcomes, Settled
+from ingestify.pipeline.crawl import (
+    LAST_WORDS_SECONDS,
+    MOST_FAILURES,
+    Crawl,
+    Outcomes,
+    Settled,
+)
 from ingestify.pipeline.fetch import DatasetFetch
 from ingestify.pipeline.fetch_file import FileFetch
 from ingestify.pipeline.lane import Lane
@@ -26,7 +32,7 @@ from ingestify.pipeline.pool import Slot
 from ingestify.pipeline.resolve import Narrowing, Plan, Resolution, resolve
 from ingestify.pipeline.selector_run import SelectorRun
 from ingestify.pipeline.stop import Stop
-from ingestify.pipeline.task import Finished, Task
+from ingestify.pipeline.task import Task
 from ingestify.ports import Catalog, Clock, Fetcher, FileStore, Source
 from ingestify.throttle import Throttle
 
@@ -34,7 +40,6 @@ log = logging.getLogger("ingestify.run")
 
 RAW = "raw"
 SILENCE = timedelta(seconds=60)  # without a beat for that long, a Run counts as crashed
-LAST_WORDS_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,9 +128,11 @@ class Run:
         """
         catalog, self.started_at = self.ports.catalog, self.ports.clock.now()
         text = repr(sorted(str(plan.scope.key) for plan in self.order.plans))
-        self.run_id = await catalog.begin_run(
-            started_at=self.started_at, fingerprint=hashlib.sha256(text.encode()).hexdigest()[:32]
-        )
+        fingerprint = hashlib.sha256(text.encode()).hexdigest()[:32]
+        with CancelScope(shield=True):  # else nobody would know which Run to close
+            self.run_id = await catalog.begin_run(
+                started_at=self.started_at, fingerprint=fingerprint
+            )
         try:
             error = await self._attempt()
         except get_cancelled_exc_class():
@@ -161,19 +168,23 @@ class Run:
             if name in {lease.name for lease in self._leases}:
                 mine.append(plan)
                 continue
-            lease = await catalog.acquire_lease(name, run_id=self.run_id, at=now)
+            with CancelScope(shield=True):  # else nobody would give it back
+                lease = await catalog.acquire_lease(name, run_id=self.run_id, at=now)
+                self._leases += [lease] if lease else []
             if lease is None:
                 self._held.append(name)
                 log.info("another Run holds %s: nothing is done for it", name)
             else:
-                self._leases.append(lease)
                 mine.append(plan)
         return mine
 
     async def _crawl(self, plans: Sequence[Plan]) -> None:
-        resolution = await resolve(
-            plans, lambda source: ClientHttp(self._clients[source]), self.order.narrowing
-        )
+        resolution = Resolution()
+        with CancelScope() as scope:
+            self.stop.on_request(scope.cancel)
+            resolution = await resolve(
+                plans, lambda source: ClientHttp(self._clients[source]), self.order.narrowing
+            )
         self._warnings.extend(resolution.warnings)
         ports, order = self.ports, self.order
         ledger = RunLedger(
@@ -284,7 +295,8 @@ class Run:
         if status is RunStatus.ABORTED:
             return 4
         statuses = [each.status for each in self._selector_runs]
-        return int(bool(counters.failed or counters.refused or SelectorStatus.FAILED in statuses))
+        incomplete = counters.failed or counters.refused or counters.not_reached
+        return int(bool(incomplete or SelectorStatus.FAILED in statuses))
 
     def _stopped_because(self) -> str | None:
         causes = [lane.stop.cause for lane in self._lanes if lane.stop.cause is not None]
@@ -310,17 +322,7 @@ class _Worker:
             clock=self.ports.clock,
             stage=RAW,
         )
-        finished = await fetch.fetch(task, slot)
-        try:
-            await self.committer.finished.put([finished])
-        except BaseException:
-            with CancelScope(shield=True):
-                await self._discard(finished)
-            raise
-
-    async def _discard(self, finished: Finished) -> None:
-        for new in finished.new.values():
-            await self.ports.store.discard(new.staged)
+        await self.committer.take_over(await fetch.fetch(task, slot))
 
 
 def first_of(exc: BaseException) -> BaseException:

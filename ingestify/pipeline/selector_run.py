@@ -92,11 +92,11 @@ class SelectorRun:
         """A Failure of something in this Selector."""
         return Failure(
             code=code,
-            message=message,
+            message=writable(message),
             provider=self.provider,
             dataset_type=self.dataset_type,
             identifier_key=key,
-            name=name,
+            name=None if name is None else writable(name),
             data_feed_key=feed,
             selector=str(self.selector),
             run_id=self.run_id,
@@ -141,3 +141,8 @@ class SelectorRun:
             reasons=self.reasons,
             error=self.error,
         )
+
+
+def writable(text: str) -> str:
+    """*text* as any database can keep it: what is not Unicode is escaped."""
+    return text.encode(errors="backslashreplace").decode()

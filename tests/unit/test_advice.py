@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingestify.advice import NOTHING, Advice, parse_retry_after, read_advice
+from ingestify.http.advice import NOTHING, Advice, parse_retry_after, read_advice
 
 NOW = datetime(2024, 5, 17, 12, 0, 0, tzinfo=UTC)
 

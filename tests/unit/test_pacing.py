@@ -2,8 +2,8 @@
 
 import pytest
 
-from ingestify.circuit import FAILURES, RETRY_FLOOR, STREAK, Circuit, RetryBudget
-from ingestify.pacing import Concurrency, Gcra, LearntRate, QuotaWindow
+from ingestify.http.circuit import FAILURES, RETRY_FLOOR, STREAK, Circuit, RetryBudget
+from ingestify.http.pacing import Concurrency, Gcra, LearntRate, QuotaWindow
 
 
 class Provider:

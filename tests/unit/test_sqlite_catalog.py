@@ -160,6 +160,17 @@ class TestOpening:
                 pass
         assert contents(path.parent) == before
 
+    async def test_a_newer_catalog_in_use_is_refused(self, path: Path) -> None:
+        """
+        What a newer ingestify has just written counts, before it lies in the file itself.
+        """
+        async with SqliteCatalog.open(path):
+            with database(path) as connection:
+                connection.execute("UPDATE catalog_version SET version = 99")
+                with pytest.raises(ForeignCatalogError, match="version 99"):
+                    async with SqliteCatalog.open(path):
+                        pass
+
     async def test_a_closed_catalog_leaves_one_file(self, path: Path) -> None:
         """
         A catalog that nobody has open is one file that can be copied.

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from ingestify.adapters.catalog.filters import admits
-from ingestify.adapters.catalog.subjects import Identity, identity_of, subject_of
+from ingestify.adapters.catalog.subjects import Identity, identity_of, readable, subject_of
 from ingestify.model.catalog import (
     Commit,
     CommitResult,
@@ -155,6 +155,20 @@ class Datasets:
             self.tell(EventType.REVISION_INVALIDATED, kept, at=at, revision=number, feeds=feeds)
         return len(marked)
 
+    def keep_failure(
+        self,
+        failure: Failure,
+        selector_run_id: int | None,
+        identity: Identity | None,
+        *,
+        at: datetime,
+    ) -> None:
+        """Add a failure that happened then."""
+        name = None if failure.name is None else readable(failure.name)
+        message = readable(failure.message)
+        kept = msgspec.structs.replace(failure, message=message, name=name, failed_at=utc(at))
+        self.failures.append(KeptFailure(kept, selector_run_id, identity))
+
     def tell(
         self,
         kind: EventType,
@@ -197,7 +211,7 @@ class Datasets:
                 stage=commit.stage,
                 provider=commit.provider,
                 dataset_type=commit.dataset_type,
-                identifier=Identifier.from_key(commit.identifier_key),
+                identifier=Identifier.from_key(commit.identifier),
                 name=commit.name,
                 state=commit.state,
                 metadata=msgspec.json.decode(commit.metadata),
@@ -216,10 +230,8 @@ class Datasets:
         if failure.failed_at is None:
             raise ValueError("failed_at is missing")
         at = utc(failure.failed_at)
-        _check_text(failure.message, failure.name or "")
         identity = None if failure.identifier_key is None else identity_of(commit)
-        failure = msgspec.structs.replace(failure, failed_at=at)
-        self.failures.append(KeptFailure(failure, commit.selector_run_id, identity))
+        self.keep_failure(failure, commit.selector_run_id, identity, at=at)
         if kept is None:
             return Committed(row_id=None)
         for key in commit.files:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from ingestify.adapters.catalog.memory_datasets import Datasets, KeptFailure, utc
+from ingestify.adapters.catalog.memory_datasets import Datasets, utc
 from ingestify.errors import CatalogError, FenceLostError
 from ingestify.model.catalog import Completion, Lease, Scope, SelectorClosing, SelectorState
 from ingestify.model.dataset import CheckOutcome
@@ -189,12 +189,10 @@ class Runs:
         changes = {} if completion is None else _changes(kept.state, completion)
         selector_run.status = closing.status
         for failure in closing.failures:
-            failure = msgspec.structs.replace(
-                failure,
-                run_id=failure.run_id or closing.run_id,
-                failed_at=utc(failure.failed_at or at),
+            own = msgspec.structs.replace(failure, run_id=failure.run_id or closing.run_id)
+            self._datasets.keep_failure(
+                own, closing.selector_run_id, None, at=failure.failed_at or at
             )
-            self._datasets.failures.append(KeptFailure(failure, closing.selector_run_id, None))
         kept.state = msgspec.structs.replace(kept.state, **changes)
         if completion is None or completion.row_ids is None:
             return 0

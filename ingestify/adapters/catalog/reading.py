@@ -7,7 +7,7 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any
 
-from ingestify.adapters.catalog import commits, filters, rows
+from ingestify.adapters.catalog import deciding, filters, rows
 from ingestify.adapters.catalog.connection import Row, Session
 from ingestify.model.catalog import DatasetQuery
 from ingestify.model.dataset import Dataset, FileCheck, Revision, Stored
@@ -102,7 +102,7 @@ def _tell(found: Sequence[Row], *, at: str) -> Iterator[tuple[Any, ...]]:
     """An event for each Dataset in *found*, which has a row for each File of its Revision."""
     for (dataset_id, *identity, revision), files in groupby(found, key=lambda row: row[:7]):
         bucket, stage, provider, dataset_type, key = identity
-        yield commits.event_row(
+        yield deciding.event_row(
             EventType.REVISION_INVALIDATED,
             (bucket, stage, provider, dataset_type, key),
             dataset_id,

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import msgspec
 
-from ingestify.adapters.catalog import commits, rows
+from ingestify.adapters.catalog import deciding, rows
 from ingestify.adapters.catalog.connection import Params, Session
 from ingestify.errors import CatalogError
 from ingestify.model.catalog import Completion, Scope, SelectorClosing, SelectorState
@@ -104,7 +104,7 @@ def _json_of_state(completion: Completion) -> str:
 def _failures(closing: SelectorClosing) -> list[Params]:
     """A Selector's failures happened in its own Run, and now, unless they say otherwise."""
     return [
-        commits.failure_row(
+        deciding.failure_row(
             msgspec.structs.replace(
                 failure,
                 run_id=failure.run_id or closing.run_id,

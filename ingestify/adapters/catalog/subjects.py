@@ -1,4 +1,4 @@
-"""What a commit or an event is about."""
+"""What a commit, an event or a failure is about, in words that can be kept."""
 
 from __future__ import annotations
 
@@ -33,3 +33,8 @@ def subject_of(identity: Identity) -> str:
         "identifier": msgspec.Raw((identifier_key or "null").encode()),
     }
     return msgspec.json.encode(values).decode()
+
+
+def readable(text: str) -> str:
+    """*text*, with what is no Unicode spelled out: a failure must not fail to be told."""
+    return text.encode("utf-8", "backslashreplace").decode()

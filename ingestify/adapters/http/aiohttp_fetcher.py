@@ -221,8 +221,7 @@ def _checked(request: Request) -> yarl.URL:
     origin = Origin.of(request.url)
     if "@" in request.url.partition("://")[2].partition("/")[0]:
         raise UnsafeTargetError(f"an address must not hold credentials: {masked(request.url)}")
-    address = literal_address(origin.host)
-    if request.settings.refuse_private_addresses and address is not None:
+    if request.settings.refuse_private_addresses and (address := literal_address(origin.host)):
         refuse_private(origin.host, address)
     return yarl.URL(request.url, encoded=True)
 

@@ -150,7 +150,9 @@ class QueriesContract(CatalogFixtures):
             dataset_commit("é", name="é"),
             dataset_commit('"\\\n\u2028', name="odd"),
             dataset_commit("nul\0", name="nul"),
-            dataset_commit(1, identifier_key='{"player_id":1}', name="player"),
+            dataset_commit(
+                1, identifier_key='{"player_id":1}', identifier='{"player_id":1}', name="player"
+            ),
         )
         identifier = {"match_id": wanted}
 
@@ -225,7 +227,8 @@ class QueriesContract(CatalogFixtures):
         for season, match in ((1, 1), (1, 2), (2, 1)):
             key = key_of(match, season_id=season)
             await commit_all(
-                catalog, dataset_commit(0, identifier_key=key, name=f"{season}/{match}")
+                catalog,
+                dataset_commit(0, identifier_key=key, identifier=key, name=f"{season}/{match}"),
             )
 
         assert await self.names(catalog, identifier={"season_id": 1}) == ["1/1", "1/2"]

@@ -99,6 +99,20 @@ class ReadingContract(CatalogFixtures):
 
         assert len(await catalog.failures()) == 1
 
+    async def test_within_a_batch_the_later_word_counts(self, catalog: Catalog) -> None:
+        """
+        A failure and a success of one Dataset in one batch are as if one came after the other.
+        """
+        await commit_all(catalog, failure_commit(1), dataset_commit(1, stored_file()))
+        assert await catalog.failures() == []
+
+        await commit_all(
+            catalog, dataset_commit(1, checked_file(), base=0), failure_commit(1, ("events", "v1"))
+        )
+        assert len(await catalog.failures()) == 1
+        check = (await stored_match(catalog, 1)).files["events", "v1"].check
+        assert check.outcome is CheckOutcome.FAILED
+
     async def test_a_conflict_settles_nothing(self, catalog: Catalog) -> None:
         """
         A commit that was left out does not make a failure disappear.
@@ -118,6 +132,15 @@ class ReadingContract(CatalogFixtures):
         await commit_all(catalog, commit)
 
         assert await catalog.failures() == [commit.failure]
+
+    async def test_a_failure_is_told_whatever_its_words(self, catalog: Catalog) -> None:
+        """
+        Text that is no Unicode does not keep a failure from being written down.
+        """
+        await commit_all(catalog, failure_commit(1, message="half \ud800", name="\udfff"))
+
+        [told] = await catalog.failures()
+        assert (told.message, told.name) == ("half \\ud800", "\\udfff")
 
     async def test_events_tell_what_happened_in_order(self, catalog: Catalog) -> None:
         """

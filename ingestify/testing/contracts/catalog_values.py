@@ -81,6 +81,7 @@ def dataset_commit(
     commit = DatasetCommit(
         **PLACE,
         identifier_key=key_of(match_id),
+        identifier=key_of(match_id),
         name=f"match {match_id}",
         state=DatasetState.COMPLETE,
         metadata=b'{"competition_id":11,"home":"Ajax"}',

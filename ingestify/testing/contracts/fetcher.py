@@ -193,10 +193,9 @@ class FetcherContract(ABC):
         """
         world.provider.answer("a", FakeAnswer(body=[BODY], is_cut=True))
         request = world.request(f"a?token={CANARY}", authorization=CANARY)
-        with pytest.raises(TransientFetchError) as caught:
-            async with world.fetcher.send(request) as response:
-                async for _ in response.chunks():
-                    pass
+        async with world.fetcher.send(request) as response:
+            with pytest.raises(TransientFetchError) as caught:
+                _ = [chunk async for chunk in response.chunks()]
         error: BaseException | None = caught.value
         while error is not None:
             assert CANARY not in repr(error) + str(error)

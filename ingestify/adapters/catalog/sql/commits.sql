@@ -32,9 +32,9 @@ SELECT
 
 -- name: insert_dataset
 INSERT INTO {prefix}dataset (
-    row_id, dataset_id, bucket, stage, provider, dataset_type, identifier_key, name, state,
-    metadata, details_hash, revision, created_at, updated_at
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+    row_id, dataset_id, bucket, stage, provider, dataset_type, identifier_key, identifier, name,
+    state, metadata, details_hash, revision, created_at, updated_at
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: update_dataset
 UPDATE {prefix}dataset

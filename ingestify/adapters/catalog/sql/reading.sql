@@ -31,7 +31,7 @@ WHERE dataset.row_id > :after AND dataset.row_id <= :until
 
 -- name: find
 SELECT dataset.row_id, dataset.dataset_id, dataset.bucket, dataset.stage, dataset.provider,
-    dataset.dataset_type, dataset.identifier_key, dataset.name, dataset.state, dataset.metadata,
+    dataset.dataset_type, dataset.identifier, dataset.name, dataset.state, dataset.metadata,
     dataset.created_at, dataset.updated_at, dataset.revision
 FROM {prefix}dataset AS dataset
 WHERE dataset.row_id > :after AND dataset.row_id <= :until
@@ -60,7 +60,7 @@ ORDER BY dataset.row_id
 LIMIT :limit;
 
 -- name: get
-SELECT row_id, dataset_id, bucket, stage, provider, dataset_type, identifier_key, name, state,
+SELECT row_id, dataset_id, bucket, stage, provider, dataset_type, identifier, name, state,
     metadata, created_at, updated_at, revision
 FROM {prefix}dataset
 WHERE dataset_id = :dataset_id;

@@ -10,10 +10,10 @@ import anyio.to_thread
 import msgspec
 from anyio.lowlevel import checkpoint
 
-from ingestify.codings import decode_body
 from ingestify.errors import IngestifyError, InvalidBodyError, RecordError
-from ingestify.exchange import Answer
-from ingestify.json_lists import read_entries, read_entry, read_json
+from ingestify.http.codings import decode_body
+from ingestify.http.exchange import Answer
+from ingestify.http.json_lists import read_entries, read_entry, read_json
 from ingestify.model.addresses import fill, masked
 from ingestify.model.catalog import ListValidators
 from ingestify.model.http import HttpSettings

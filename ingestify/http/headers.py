@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from functools import cache
 from importlib import metadata
 
-from ingestify.codings import ACCEPTED
 from ingestify.errors import UnsafeTargetError
+from ingestify.http.codings import ACCEPTED
 from ingestify.model.addresses import CONTROL
 
 OURS = frozenset(  # they decide how bodies travel, or whether they do

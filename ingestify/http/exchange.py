@@ -11,8 +11,6 @@ from typing import Self
 
 import anyio
 
-from ingestify.advice import Advice, as_timedelta
-from ingestify.codings import coding_of
 from ingestify.errors import (
     AbsentError,
     FetchError,
@@ -21,6 +19,8 @@ from ingestify.errors import (
     ThrottledError,
     TransientFetchError,
 )
+from ingestify.http.advice import Advice, as_timedelta
+from ingestify.http.codings import coding_of
 from ingestify.model.addresses import masked
 from ingestify.model.http import HttpSettings
 from ingestify.ports import Response, Source

@@ -1,0 +1,399 @@
+"""What a Source calls `http`: lists, records, and the ones that are refused."""
+
+import gzip
+import json
+import logging
+import zlib
+from contextlib import suppress
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingestify.client import Client, ClientHttp, ListHttp, ListNotModified
+from ingestify.errors import (
+    AbsentError,
+    FetchError,
+    IngestifyError,
+    InvalidBodyError,
+    RecordError,
+    SourceError,
+    UnsafeTargetError,
+)
+from ingestify.http.json_lists import kind_of, read_entries, read_entry, read_json
+from ingestify.model.catalog import ListValidators
+from ingestify.model.http import HttpSettings, QueryAuth, Secret
+from ingestify.model.selector import Selector
+from ingestify.ports import Http, Source
+from ingestify.testing.clock import VirtualClock
+from ingestify.testing.fetcher import FakeAnswer, FakeFetcher
+from ingestify.throttle import Throttle
+
+BASE = "https://api.example.com/v1/"
+CANARY = "canary-4711"
+
+
+class Match(msgspec.Struct):
+    match_id: int
+    name: str = ""
+
+
+class Provider(Source):
+    provider = "example"
+
+    def check_answer(self, status, headers, head):
+        if head.startswith(b'{"error"'):
+            raise FetchError(f"the provider says: {head.decode()}", status=status)
+
+
+def client_for(answers, *, auth=None, **settings):
+    clock = VirtualClock()
+    fetcher = answers if isinstance(answers, FakeFetcher) else FakeFetcher(answers)
+    return Client(
+        Provider("example", base_url=BASE, auth=auth),
+        fetcher=fetcher,
+        throttle=Throttle(clock),
+        clock=clock,
+        settings=HttpSettings(**settings),
+    )
+
+
+def http_for(body, **options):
+    return ClientHttp(client_for({BASE + "list": FakeAnswer(body=body)}), **options)
+
+
+async def items_of(http, **options):
+    return [item async for item in http.get_json_items("list", **options)]
+
+
+def test_both_are_the_port():
+    """
+    The type checker is the proof: both can be passed where a Source wants its `http`.
+    """
+
+    def source_wants(http: Http) -> Http:
+        return http
+
+    client = client_for({})
+    assert source_wants(ClientHttp(client))
+    assert source_wants(ListHttp(client))
+
+
+async def test_json_is_read_exactly_and_as_a_type():
+    """
+    Integers of any size stay exact; with a type, values are that type.
+    """
+    http = http_for(b'\xef\xbb\xbf {"match_id": 123456789012345678901234567890, "name": "A"}')
+    assert (await http.get_json("list"))["match_id"] == 123456789012345678901234567890
+    match = await http.get_json("list", type=Match)
+    assert match == Match(match_id=123456789012345678901234567890, name="A")
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"", "an empty body"),
+        (b"  ", "an empty body"),
+        (b"<html>", "HTML or XML"),
+        (b"null", "null"),
+        (b'{"a": 1}', "a JSON object"),
+        (b'"text"', "a JSON text"),
+        (b"17", "a number"),
+        (b"oops", "no JSON"),
+        (b"[1, 2", "a JSON list"),
+        (b"[1, 2] 3", "a JSON list"),
+        (b"[1, 2}", "a JSON list"),
+        (b'[1, "2]', "a JSON list"),
+        (b"[1]]", "a JSON list"),
+    ],
+)
+async def test_what_is_no_list_is_told_with_its_address(body, kind):
+    """
+    A list that is null, cut or something else fails the Selector, naming where and what.
+    """
+    with pytest.raises(SourceError, match=rf"{BASE}list answered {kind}"):
+        await items_of(http_for(body))
+
+
+async def test_a_list_may_lie_under_a_key():
+    """
+    The list under a key is read; a missing or wrong one is told.
+    """
+    http = http_for(b'{"meta": NaN, "data": [1, 2], "x": {"data": [3]}}')
+    assert await items_of(http, key="data") == [1, 2]
+    with pytest.raises(SourceError, match="an object without 'items'; it has: 'data', 'meta', 'x'"):
+        await items_of(http, key="items")
+    with pytest.raises(SourceError, match="a JSON object under 'x' for a list"):
+        await items_of(http, key="x")
+    with pytest.raises(SourceError, match="a JSON list for an object"):
+        await items_of(http_for(b"[]"), key="data")
+
+
+BAD = [
+    b"NaN",
+    b"-Infinity",
+    b"1e400",
+    b"1" * 5000,
+    b'"\\ud800"',
+    b'"\xff\xfe"',
+    b'{"a": "\\ud800"}',
+    b'{"a": 1,}',
+    b'{"a" 1}',
+    b"{1: 2}",
+    b"01",
+    b"tru",
+    b"",
+    b'"a\nb"',
+    b"[" * 100_000 + b"]" * 100_000,
+]
+
+
+@pytest.mark.parametrize("bad", BAD)
+async def test_a_bad_record_is_refused_alone(bad):
+    """
+    One entry that is no JSON is reported with its position; those around it are read.
+    """
+    refused = []
+    body = b'[{"match_id": 1}, ' + bad + b', {"match_id": 2}]'
+    http = http_for(body, on_refused=lambda position, reason: refused.append((position, reason)))
+    assert await items_of(http) == [{"match_id": 1}, {"match_id": 2}]
+    ((position, reason),) = refused
+    assert position == 1
+    assert reason.startswith(f"entry 1 of {BASE}list: ")
+
+
+async def test_a_record_of_another_type_is_refused_alone():
+    """
+    The reason names the field that is wrong.
+    """
+    refused = []
+    body = b'[{"match_id": "x"}, {"match_id": 2}, null, {"name": "y"}]'
+    http = http_for(body, on_refused=lambda position, reason: refused.append((position, reason)))
+    assert await items_of(http, type=Match) == [Match(match_id=2)]
+    assert [position for position, _ in refused] == [0, 2, 3]
+    assert "$.match_id" in refused[0][1]
+
+
+async def test_raw_records_are_the_providers_own_bytes():
+    """
+    As Raw, an entry is as it was sent, and does not keep the whole list alive.
+    """
+    body = b'[{"a":1.0,  "b":[1, 2]}, 3, NaN]'
+    refused = []
+    http = http_for(body, on_refused=lambda position, reason: refused.append(position))
+    first, second = await items_of(http, type=msgspec.Raw)
+    assert bytes(first) == b'{"a":1.0,  "b":[1, 2]}'
+    assert bytes(second) == b"3"
+    assert refused == [2]
+
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+
+
+@given(st.lists(json_values), st.sets(st.integers(0, 20)), st.booleans())
+def test_any_list_with_bad_records_gives_the_good_ones(values, bad, is_ascii):
+    """
+    Wherever bad entries stand, every other one is read as if they were not there.
+    """
+    parts = [
+        json.dumps(value, ensure_ascii=is_ascii).encode("utf-8", "replace") for value in values
+    ]
+    expected = [json.loads(part) for part in parts]
+    for position in sorted(position for position in bad if position <= len(parts)):
+        parts.insert(position, BAD[position % 6])
+        expected.insert(position, RecordError)
+    decoder = msgspec.json.Decoder()
+    got = []
+    for entry in read_entries(b"[" + b" , ".join(parts) + b"]", None, url="x"):
+        try:
+            got.append(read_entry(entry, decoder))
+        except RecordError:
+            got.append(RecordError)
+    assert got == expected
+
+
+@given(st.binary() | st.text().map(str.encode) | st.from_regex(rb'\A[\[\]{},:"\\ 01a]*\Z'))
+def test_any_bytes_are_a_list_or_a_source_error(body):
+    """
+    Whatever is answered, it is told as a Source's error, never as a bug.
+    """
+    for key in (None, "a"):
+        with suppress(SourceError):
+            read_entries(body, key, url="x")
+    with suppress(SourceError):
+        read_json(body, dict, url="x")
+    assert kind_of(body)
+
+
+async def test_bodies_are_decoded_to_their_end():
+    """
+    gzip and deflate are undone; a cut or broken coding is an error that names the address.
+    """
+    plain = b"[1, 2]" * 1000
+    coded = gzip.compress(plain)
+    bodies = {"gzip": coded, "x-gzip": coded, "deflate": zlib.compress(plain), "identity": plain}
+    for coding, body in bodies.items():
+        answer = FakeAnswer(body=body, headers={"Content-Encoding": coding})
+        assert await ClientHttp(client_for({BASE + "list": answer})).get_bytes("list") == plain
+    for coding, body in {"gzip": coded[:-3], "deflate": b"oops", "br": plain}.items():
+        answer = FakeAnswer(body=body, headers={"Content-Encoding": coding})
+        with pytest.raises(InvalidBodyError, match=f"{BASE}list: "):
+            await ClientHttp(client_for({BASE + "list": answer})).get_bytes("list")
+
+
+async def test_a_bomb_is_capped():
+    """
+    A small body that decodes to a large one is not decoded to its end.
+    """
+    bomb = FakeAnswer(body=gzip.compress(b"0" * 50_000_000), headers={"Content-Encoding": "gzip"})
+    http = ClientHttp(client_for({BASE + "list": bomb}, max_list_bytes=1_000_000))
+    with pytest.raises(InvalidBodyError, match="larger than 1000000 bytes"):
+        await http.get_bytes("list")
+
+
+async def test_large_bodies_are_decoded_too():
+    """
+    What is decoded in a thread comes out the same.
+    """
+    values = [f"{number:x}" * 20 for number in range(200_000)]
+    coded = gzip.compress(json.dumps(values).encode(), compresslevel=1)
+    answer = FakeAnswer(body=coded, headers={"Content-Encoding": "gzip"})
+    assert len(coded) > 1024 * 1024
+    assert await items_of(ClientHttp(client_for({BASE + "list": answer}))) == values
+
+
+async def test_a_source_judges_its_lists():
+    """
+    A 200 that holds an error is the error that the Source makes of it, without secrets.
+    """
+    body = b'{"error": "bad key ' + CANARY.encode() + b'"}'
+    auth = QueryAuth("key", Secret(CANARY))
+    http = ClientHttp(client_for({BASE + "list": FakeAnswer(body=body)}, auth=auth))
+    with pytest.raises(FetchError, match=r"the provider says: .*bad key \*\*\*") as caught:
+        await items_of(http)
+    assert CANARY not in repr(caught.value)
+
+
+async def test_refused_records_are_told_without_secrets(caplog):
+    """
+    Without anybody to tell, a warning is logged; known secrets are taken out of every reason.
+    """
+    client = client_for({BASE + "list": FakeAnswer()}, auth=QueryAuth("key", Secret(CANARY)))
+    http = ClientHttp(client)
+    await http.get_bytes("list")
+    http.refuse(f"no id in {CANARY}")
+    assert "no id in ***" in caplog.text
+    told = []
+    ClientHttp(client, on_refused=lambda *said: told.append(said)).refuse("why")
+    assert told == [(None, "why")]
+    assert caplog.record_tuples[-1][:2] == ("ingestify.client", logging.WARNING)
+
+
+async def test_addresses_are_made_below_the_base():
+    """
+    Segments are encoded, a Selector can be the parameters, and other places are refused.
+    """
+    fetcher = FakeFetcher({BASE + "list": FakeAnswer(body=b"[]")})
+    http = ClientHttp(client_for(fetcher))
+    assert http.url("matches/{}/events", "a/b") == BASE + "matches/a%2Fb/events"
+    await http.get_json("list", params=Selector({"season": 1, "cup": "ü"}))
+    assert fetcher.requests[0].url == BASE + "list?season=1&cup=%C3%BC"
+    for url in ("https://evil.example/", "../list"):
+        with pytest.raises(UnsafeTargetError):
+            await http.get_bytes(url)
+
+
+# Lists that may not have changed
+
+URL = BASE + "list"
+KNOWN = ListValidators(url=URL, etag='"x"', last_modified="today")
+
+
+def tagged(body=b"[1]"):
+    return FakeAnswer(body=body, headers={"ETag": '"y"', "Last-Modified": "now"})
+
+
+async def test_a_known_list_is_asked_for_conditionally():
+    """
+    A 304 ends the Source's generator, and the validators stay as they were.
+    """
+    fetcher = FakeFetcher({URL: FakeAnswer(status=304)})
+    http = ListHttp(client_for(fetcher), validators=KNOWN)
+    with pytest.raises(ListNotModified):
+        await items_of(http)
+    assert issubclass(ListNotModified, IngestifyError)
+    assert fetcher.requests[0].headers["if-none-match"] == '"x"'
+    assert fetcher.requests[0].headers["if-modified-since"] == "today"
+    assert http.validators == KNOWN
+    assert http.requests_made == 1
+
+
+async def test_a_list_that_changed_leaves_its_new_validators():
+    """
+    They belong to the address as it was asked for, without credentials.
+    """
+    fetcher = FakeFetcher({URL: tagged()})
+    client = client_for(fetcher, auth=QueryAuth("key", Secret(CANARY)))
+    http = ListHttp(client, validators=KNOWN)
+    assert await items_of(http, params={"page": 1}) == [1]
+    assert http.validators == ListValidators(url=URL + "?page=1", etag='"y"', last_modified="now")
+    assert CANARY in fetcher.requests[0].url
+
+
+@pytest.mark.parametrize(
+    "validators", [None, ListValidators(url=BASE + "other", etag='"x"'), ListValidators(url=URL)]
+)
+async def test_a_list_is_asked_for_unconditionally_otherwise(validators):
+    """
+    Without validators, or with those of another address, nothing conditional is sent.
+    """
+    fetcher = FakeFetcher({URL: tagged()})
+    await items_of(ListHttp(client_for(fetcher), validators=validators))
+    assert "if-none-match" not in fetcher.requests[0].headers
+
+
+async def test_only_the_first_list_is_conditional():
+    """
+    Of several requests only the first one is asked for conditionally, and remembered.
+    """
+    fetcher = FakeFetcher({URL: tagged(), BASE + "other": tagged()})
+    http = ListHttp(client_for(fetcher), validators=KNOWN)
+    await http.get_bytes("other")
+    await items_of(http)
+    assert all("if-none-match" not in request.headers for request in fetcher.requests)
+    assert http.requests_made == 2
+    assert http.validators is not None
+    assert http.validators.url == BASE + "other"
+
+
+async def test_a_list_with_own_headers_is_never_conditional():
+    """
+    The validators say nothing about which headers they were given for.
+    """
+    fetcher = FakeFetcher({URL: tagged()})
+    http = ListHttp(client_for(fetcher), validators=KNOWN)
+    await http.get_bytes("list", headers={"X-Season": "2024"})
+    assert "if-none-match" not in fetcher.requests[0].headers
+    assert http.validators is None
+
+
+async def test_a_list_that_fails_leaves_no_validators():
+    """
+    Nothing is remembered of an answer that could not be used.
+    """
+    http = ListHttp(client_for({URL: FakeAnswer(status=404, headers={"ETag": '"y"'})}))
+    with pytest.raises(AbsentError):
+        await items_of(http)
+    http = ListHttp(client_for({URL: tagged(b'{"error": 1}')}))
+    with pytest.raises(FetchError):
+        await items_of(http)
+    assert http.validators is None
