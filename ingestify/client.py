@@ -7,16 +7,13 @@ import random as random_module
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from ingestify.errors import (
-    ConfigError,
     FetchError,
     IngestifyError,
     RefusedError,
     ThrottledError,
     TransientFetchError,
-    UnsafeTargetError,
 )
 from ingestify.http.advice import Advice, read_advice
 from ingestify.http.exchange import (
@@ -27,24 +24,17 @@ from ingestify.http.exchange import (
     is_refusal_for_speed,
     meaning_of,
 )
-from ingestify.http.headers import HARMLESS, checked_headers, conditional_headers, own_headers
+from ingestify.http.headers import checked_headers, conditional_headers
+from ingestify.http.home import Home
 from ingestify.http.login import Login
 from ingestify.http.source_http import ClientHttp, Conditional, ListHttp, ListNotModified
-from ingestify.model.addresses import (
-    BaseAddress,
-    Origin,
-    fill,
-    follow,
-    masked,
-    with_params,
-    without_params,
-)
-from ingestify.model.http import BasicAuth, HttpSettings, Limits, Request, Secret
+from ingestify.model.addresses import Origin, fill, masked
+from ingestify.model.http import HttpSettings, Limits
 from ingestify.model.resource import NOT_MODIFIED, HttpOptions, NotModified
 from ingestify.ports import Clock, Fetcher, Response, Source
 from ingestify.redaction import Redactor
 from ingestify.retry import with_retries
-from ingestify.throttle import Bound, Key, Slot, Throttle, Turn
+from ingestify.throttle import Bound, Slot, Throttle, Turn
 
 __all__ = ["Answer", "Client", "ClientHttp", "Conditional", "ListHttp", "ListNotModified"]
 
@@ -108,14 +98,8 @@ class Client:
         self._clock = clock
         self._random = random or random_module.Random()
         self._exchanges = exchanges
-        self._base = BaseAddress.parse(source.base_url) if source.base_url else None
-        self._own_headers = own_headers(self.settings.user_agent)
-        self._userinfo = _basic_header(self._base.userinfo if self._base else None)
+        self._home = Home(source, self.settings, self.redactor)
         self._login = Login(source, lambda: source.login(ClientHttp(self, log_in=False)))
-        self._credential = self._name_credential()
-        if self.settings.proxy is not None:
-            userinfo = urlsplit(self.settings.proxy).netloc.rpartition("@")[0]
-            self.redactor.learn((userinfo, userinfo.partition(":")[2]))
 
     def resolve(self, url: str, params: Mapping[str, Any] | None = None) -> str:
         """The absolute address of *url*, which lies below the base URL, without credentials.
@@ -123,31 +107,17 @@ class Client:
         Raises:
             UnsafeTargetError: it leads elsewhere, or cannot be sent as it stands.
         """
-        if self._base is None:
-            raise ConfigError(f"{self.source.name} has no base_url, so nothing can be asked for")
-        try:
-            address = self._base.resolve(url, params)
-        except IngestifyError as exc:
-            self.redactor.clean(exc)
-            raise
-        names = self._login.auth.params().keys()
-        return without_params(address, names) if names else address
+        return self._home.resolve(url, params, self._login.auth)
 
     def url(self, path: str, *segments: int | str) -> str:
         """The absolute address of *path*, each ``{}`` in it replaced by one encoded segment."""
         return self.resolve(fill(path, *segments))
 
-    def key_of(self, origin: Origin) -> Key:
-        """What requests to *origin* are limited by. Only our own origin sees the credential."""
-        is_ours = self._base is not None and origin == self._base.origin
-        return origin.netloc, self._credential if is_ours else ""
-
     @property
     def cooling_for(self) -> float:
         """Seconds until the provider lets anybody through; 0: now."""
-        if self._base is None:
-            return 0.0
-        return self._throttle.cooling_for(self.key_of(self._base.origin))
+        origin = self._home.origin
+        return 0.0 if origin is None else self._throttle.cooling_for(self._home.key_of(origin))
 
     async def receive(
         self,
@@ -231,7 +201,7 @@ class Client:
             received = await self._take_turn(plan, url, consume)
             if not isinstance(received, _Redirect):
                 return received
-            url = self._redirected(url, received.location)
+            url = self._home.redirected(url, received.location, self._login.auth)
             if url in visited:
                 raise FetchError(f"{masked(plan.url)} redirects in a circle")
             if len(visited) > self.settings.max_redirects:
@@ -240,27 +210,11 @@ class Client:
                 )
             visited.add(url)
 
-    def _redirected(self, current: str, location: str) -> str:
-        target = follow(current, location)
-        old, new = Origin.of(current), Origin.of(target)
-        names = self._login.auth.params().keys()
-        if old.scheme == "https" and new.scheme == "http":
-            raise UnsafeTargetError(f"{masked(current)} redirects from https to {new}")
-        if self._base is not None and new == self._base.origin:
-            return without_params(target, names) if names else target
-        if new.host not in self.settings.redirect_hosts:
-            raise UnsafeTargetError(
-                f"{masked(current)} redirects to {new}, which is not among the redirect_hosts"
-            )
-        if self.redactor.holds_secret(target):
-            raise UnsafeTargetError(f"{masked(current)} would tell {new} the credentials")
-        return target
-
     async def _take_turn(
         self, plan: _Plan, url: str, consume: Callable[[Answer], Awaitable[T]]
     ) -> T | NotModified | _Redirect:
         async with self._throttle.turn(
-            self.key_of(Origin.of(url)),
+            self._home.key_of(Origin.of(url)),
             self.limits,
             exchanges=self._exchanges,
             slot=plan.slot,
@@ -287,8 +241,10 @@ class Client:
         consume: Callable[[Answer], Awaitable[T]],
     ) -> T | NotModified | _Redirect:
         began = self._clock.monotonic()
+        auth = self._login.auth if plan.log_in else self.source.auth
+        request = self._home.request(url, plan.headers, plan.conditional, auth)
         self.requests += 1
-        async with self._fetcher.send(self._request(plan, url)) as response:
+        async with self._fetcher.send(request) as response:
             status, headers = response.status, response.headers
             advice = read_advice(headers, self._clock.now())
             is_refused = is_refusal_for_speed(status, advice)
@@ -339,36 +295,3 @@ class Client:
             wait = None if exc.retry_after is None else exc.retry_after.total_seconds()
             turn.record(TOO_MANY_REQUESTS, Advice(retry_after=wait))
             raise
-
-    def _request(self, plan: _Plan, url: str) -> Request:
-        """The request for *url*; credentials are in it if *url* is of the Source's own origin."""
-        if self._base is None or Origin.of(url) != self._base.origin:
-            added = {name: text for name, text in plan.headers.items() if name in HARMLESS}
-            headers = {**self._own_headers, **added, **plan.conditional}
-            return Request(url=url, headers=headers, settings=self.settings)
-        auth = self._login.auth if plan.log_in else self.source.auth
-        secrets = {**self._userinfo, **{k.lower(): v for k, v in auth.headers().items()}}
-        params = auth.params()
-        self.redactor.learn((*secrets.values(), *params.values()))
-        return Request(
-            url=with_params(url, params),
-            headers={**self._own_headers, **plan.headers, **plan.conditional, **secrets},
-            settings=self.settings,
-        )
-
-    def _name_credential(self) -> str:
-        """A name under which equal credentials share their limits. It says nothing about them."""
-        auth = self.source.auth
-        parts = (*auth.headers().items(), *auth.params().items(), *self._userinfo.items())
-        if parts:
-            return f"{hash(parts):x}"
-        return self.source.name if type(self.source).login is not Source.login else ""
-
-
-def _basic_header(userinfo: str | None) -> dict[str, str]:
-    """The header for a ``user:password@`` in the base URL, which is sent nowhere else."""
-    if userinfo is None:
-        return {}
-    username, _, password = userinfo.partition(":")
-    headers = BasicAuth(username, Secret(password)).headers()
-    return {name.lower(): value for name, value in headers.items()}

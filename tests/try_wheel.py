@@ -22,7 +22,8 @@ def main() -> None:
     assert (home.parent / "py.typed").is_file()
     for name in ingestify.__all__:
         getattr(ingestify, name)
-    points = [*entry_points(group="ingestify.sources"), *entry_points(group="ingestify.kloppy_loaders")]
+    groups = ("ingestify.sources", "ingestify.kloppy_loaders")
+    points = [point for group in groups for point in entry_points(group=group)]
     assert len(points) >= 2, points
     for point in points:
         point.load()

@@ -9,15 +9,16 @@ from collections.abc import Sequence
 import click
 
 from ingestify.cli.app import app
+from ingestify.cli.exit_codes import (
+    COULD_NOT_GO_ON,
+    DONE,
+    INTERRUPTED,
+    WRONG_USAGE,
+    cause_of,
+    code_of,
+)
 from ingestify.cli.session import Session
-from ingestify.errors import ConfigError, IngestifyError, RunError, StopProcessing
-
-DONE = 0
-FAILED_IN_PART = 1
-WRONG_USAGE = 2
-COULD_NOT_GO_ON = 3
-STOPPED_ON_PURPOSE = 4
-INTERRUPTED = 130  # 128 and the number of SIGINT
+from ingestify.errors import IngestifyError
 
 
 def execute(args: Sequence[str]) -> int:
@@ -59,27 +60,6 @@ def _report(exc: Exception, session: Session) -> int:
     hint = "" if session.debug else "; --debug shows where"
     _say(session, f"Error: unexpected {type(cause).__name__}: {cause}{hint}")
     return COULD_NOT_GO_ON
-
-
-def code_of(error: IngestifyError) -> int:
-    """The exit code for a command that *error* has ended."""
-    if isinstance(error, ConfigError):
-        return WRONG_USAGE
-    if isinstance(error, StopProcessing):
-        return STOPPED_ON_PURPOSE
-    return COULD_NOT_GO_ON
-
-
-def cause_of(exc: BaseException) -> BaseException:
-    """What task groups, which raise groups alone, have failed of."""
-    if not isinstance(exc, BaseExceptionGroup):
-        return exc
-    causes = [cause_of(each) for each in exc.exceptions]
-    for kind in (RunError, IngestifyError):
-        for cause in causes:
-            if isinstance(cause, kind):
-                return cause
-    return causes[0]
 
 
 def _say(session: Session, text: str) -> None:

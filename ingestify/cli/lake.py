@@ -11,6 +11,7 @@ import click
 import msgspec
 
 from ingestify.cli.addresses import parse_address
+from ingestify.cli.exit_codes import WRONG_USAGE
 from ingestify.cli.options import json_option, lake_options
 from ingestify.cli.screen import (
     Row,
@@ -99,7 +100,7 @@ def invalidate_command(session: Session, *, filters: Sequence[str], reason: str,
             raise ConfigError(f"no dataset in bucket {query.bucket} fits {' '.join(filters)}")
         if number > 1 and not yes and not await _is_confirmed(number):
             say("Nothing was changed.")
-            return 2
+            return WRONG_USAGE
         marked = await catalog.invalidate(query, reason=reason, at=SystemClock().now())
         write(f"{plural(marked, 'dataset')} invalidated; the next run asks for their files again.")
         if marked < number:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ingestify.cli.exit_codes import WRONG_USAGE
 from ingestify.cli.options import choice_options, json_option, lake_options
 from ingestify.cli.screen import Row, plural, say, write, write_json, write_table
 from ingestify.cli.session import Session, in_memory
@@ -65,7 +66,7 @@ def code_of_choice(choice: Choice, *, found: bool) -> int:
             for value in ([values] if isinstance(values, int | str) else values)
         )
         say(f"Error: there is nothing with {wanted} in what the plans select.")
-        return 2
+        return WRONG_USAGE
     say("Warning: the plans select nothing of what the sources have.")
     return 0
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ingestify.cli.exit_codes import COULD_NOT_GO_ON
 from ingestify.cli.options import choice_options, json_option, lake_options
 from ingestify.cli.plan import code_of_choice, print_forecast
 from ingestify.cli.screen import (
@@ -65,7 +66,7 @@ def _complain(session: Session, summary: RunSummary) -> None:
         say(session.shown(f"Warning: {warning}"))
     for held in summary.held_plans:
         say(f"Another run holds {held}: nothing was done for it.")
-    if summary.exit_code == 3:
+    if summary.exit_code == COULD_NOT_GO_ON:
         say(session.shown(f"Error: the run could not go on: {summary.error}"))
     elif summary.error:
         say(session.shown(f"Stopped early: {summary.error}"))

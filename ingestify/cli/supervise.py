@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import anyio
 
+from ingestify.cli.exit_codes import cause_of
 from ingestify.cli.logs import configure
 from ingestify.cli.progress import show_progress
+from ingestify.cli.screen import say
 from ingestify.cli.signals import Signals
 
 if TYPE_CHECKING:
@@ -60,13 +62,20 @@ async def _supervise(
         progress = engine.progress()
         return progress is not None and progress.selectors > 0
 
-    async with anyio.create_task_group() as tg:
-        signals = Signals(scope=tg.cancel_scope, ask_to_stop=ask_to_stop)
-        await tg.start(signals.watch)
-        async with Engine(config) as engine:
-            tg.start_soon(show_progress, engine, session)
-            result = await work(engine)
-            tg.cancel_scope.cancel()
+    scope = anyio.CancelScope()
+    signals = Signals(scope=scope, ask_to_stop=ask_to_stop)
+    try:
+        with scope:
+            async with anyio.create_task_group() as tg:
+                await tg.start(signals.watch)
+                async with Engine(config) as engine:
+                    tg.start_soon(show_progress, engine, session)
+                    result = await work(engine)
+                    tg.cancel_scope.cancel()
+    except Exception as exc:
+        if signals.first is None:
+            raise
+        say(session.shown(f"Error: {cause_of(exc)}"))  # and yet it was the signal that ended it
     return Outcome(result, signals.exit_code)
 
 

@@ -67,7 +67,7 @@ class File(msgspec.Struct, frozen=True, kw_only=True):
         return (self.data_feed_key, self.data_spec_version)
 
 
-class FileCheck(msgspec.Struct, frozen=True, kw_only=True):
+class FileCheck(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The last request for a File: what the provider said about it, and how that ended."""
 
     data_feed_key: str
@@ -82,7 +82,7 @@ class FileCheck(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""  # why it was asked for
 
 
-class StoredFile(msgspec.Struct, frozen=True, kw_only=True):
+class StoredFile(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What planning knows of one File: its last check, and its newest bytes if there are any."""
 
     check: FileCheck

@@ -6,16 +6,13 @@ import enum
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import msgspec
 
 from ingestify.errors import RecordError
 from ingestify.model.dataset import DatasetState, FileKey, StoredFile
 from ingestify.model.identity import Value
-
-if TYPE_CHECKING:
-    from ingestify.ports import Http
 
 
 class NotModified(enum.Enum):
@@ -27,7 +24,8 @@ class NotModified(enum.Enum):
 NOT_MODIFIED = NotModified.NOT_MODIFIED
 
 Loaded: TypeAlias = "AsyncIterator[bytes | NotModified] | Awaitable[bytes | NotModified]"
-Loader: TypeAlias = "Callable[[FileResource, StoredFile | None, Http], Loaded]"
+Loader: TypeAlias = "Callable[[FileResource, StoredFile | None, Any], Loaded]"
+"""Called with the File, what is stored of it if `NOT_MODIFIED` would do, and an `Http`."""
 PostLoadHook: TypeAlias = (
     "Callable[[DatasetResource, Mapping[FileKey, FetchedFile]], Awaitable[None] | None]"
 )

@@ -31,15 +31,6 @@ SEASONS = (
     SeasonSpec(competition_id=11, season_id=90, matches=3),
 )
 MATCHES = 7
-READ_VERBS = [
-    ["list"],
-    ["list", "--count"],
-    ["show", "match_id=1"],
-    ["explain", "match_id=1"],
-    ["runs"],
-    ["failed", "list"],
-    ["invalidate", "match_id=1", "--reason", "wrong"],
-]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,18 +274,6 @@ async def test_invalidated_datasets_are_fetched_again(ingestify: CommandLine) ->
     assert (await ingestify("plan", "--json")).json["tasks"] == 4
 
 
-@pytest.mark.parametrize("arguments", READ_VERBS, ids=" ".join)
-async def test_reading_makes_no_lake(ingestify: CommandLine, arguments: list[str]) -> None:
-    """
-    A verb that reads says that there is no lake yet, and leaves none behind.
-    """
-    done = await ingestify(*arguments)
-    assert done.code == 2
-    assert done.out == ""
-    assert "ingestify run" in done.err
-    assert not (ingestify.folder / "database").exists()
-
-
 async def test_failed_datasets_are_told(
     ingestify: CommandLine, provider: ProviderSimulator
 ) -> None:
@@ -460,3 +439,21 @@ async def test_demo_holds_what_it_promises(tmp_path: Path) -> None:
     refused = await anywhere("demo", "mine", "--force")
     assert refused.code == 2
     assert (tmp_path / "mine" / "file").exists()
+
+
+async def test_demo_leaves_no_process_behind(tmp_path: Path) -> None:
+    """
+    A demo that is ended by a signal takes its simulated provider with it.
+    """
+    anywhere = CommandLine(tmp_path, "")
+    async with anywhere.started("demo") as process:
+        assert process.stdout is not None
+        address = ""
+        while "STATSBOMB_BASE_URL" not in address:
+            address = (await process.stdout.readline()).decode()
+        process.send_signal(signal.SIGTERM)
+        done = await ended(process)
+    assert done.code == 143
+    port = int(address.strip().rstrip("/").rpartition(":")[2])
+    with pytest.raises(OSError, match="onnect"):
+        await anyio.connect_tcp("127.0.0.1", port)

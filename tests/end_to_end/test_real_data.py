@@ -16,7 +16,6 @@ from ingestify.model.dataset import Dataset
 from ingestify.testing import FolderWorld, ProviderSimulator
 
 COMPLETE = {42: 33, 90: 35}  # season of La Liga: matches
-FILES = "main/data/{}"
 
 
 @pytest.fixture
@@ -105,8 +104,9 @@ async def test_two_seasons_are_stored_verbatim(
         announced = [d for d in datasets if d.metadata.get("match_status_360") == "available"]
         assert len(announced) == COMPLETE[90]
         for dataset in announced:
-            checks = {c.data_feed_key: c.outcome for c in await engine.catalog.checks(dataset.row_id)}
-            assert checks["360-frames"] == "absent"
+            checks = await engine.catalog.checks(dataset.row_id)
+            outcomes = {check.data_feed_key: check.outcome for check in checks}
+            assert outcomes["360-frames"] == "absent"
 
         real_provider.reset_counts()
         again = await engine.run()

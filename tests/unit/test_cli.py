@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ import pytest
 
 from ingestify import plugins
 from ingestify.cli.app import VERBS, app
-from ingestify.cli.ending import cause_of, code_of, execute
+from ingestify.cli.ending import execute
+from ingestify.cli.exit_codes import cause_of, code_of
 from ingestify.errors import (
     CatalogError,
     ConfigError,
@@ -37,6 +39,15 @@ sources:
 ingestion_plans:
   - {source: open_data, dataset_type: match}
 """
+READ_VERBS = [
+    ["list"],
+    ["list", "--count"],
+    ["show", "match_id=1"],
+    ["explain", "match_id=1"],
+    ["runs"],
+    ["failed", "list"],
+    ["invalidate", "match_id=1", "--reason", "wrong"],
+]
 HEAVY = ("aiohttp", "aiosqlite", "kloppy", "msgspec", "polars", "pydantic", "rich", "yaml")
 
 
@@ -50,8 +61,10 @@ class Done:
 @pytest.fixture
 def ingestify(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., Done]:
+) -> Iterator[Callable[..., Done]]:
     """The command line, in an empty folder."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("INGESTIFY_CONFIG_FILE", raising=False)
 
@@ -61,7 +74,9 @@ def ingestify(
         out, err = capsys.readouterr()
         return Done(code=code, out=out, err=err)
 
-    return run
+    yield run
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -185,6 +200,21 @@ def test_configuration_is_shown_without_secrets(
         assert done.code == 0, done.err
         assert "canary" not in done.out + done.err
         assert "***" in done.out
+
+
+@pytest.mark.parametrize("arguments", READ_VERBS, ids=" ".join)
+def test_reading_makes_no_lake(
+    ingestify: Callable[..., Done], tmp_path: Path, arguments: list[str]
+) -> None:
+    """
+    A verb that reads says that there is no lake yet, and leaves none behind.
+    """
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    done = ingestify(*arguments)
+    assert done.code == 2
+    assert done.out == ""
+    assert "`ingestify run`" in done.err
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
 
 
 def test_schema_is_json(ingestify: Callable[..., Done]) -> None:

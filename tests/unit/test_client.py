@@ -761,6 +761,21 @@ async def test_credentials_that_are_refused_when_fresh_are_not_renewed_for_ever(
     assert source.logins == 1
 
 
+async def test_a_login_is_made_with_the_configured_credentials():
+    """
+    Also the second one, which must not depend on the token that has ended.
+    """
+    answers = [FakeAnswer(body=b"t-0001"), FakeAnswer(body=b"t-0002")]
+    fetcher = FakeFetcher({BASE + "token": answers, URL: tokens("t-0001")})
+    auth = BasicAuth("me", Secret("password"))
+    client = client_for(fetcher, LoggingIn("example", base_url=BASE, auth=auth))
+    await client.receive("a", consume=read)
+    fetcher.answer(URL, tokens("t-0002"))
+    await client.receive("a", consume=read)
+    logins = [r.headers["authorization"] for r in fetcher.requests if r.url == BASE + "token"]
+    assert logins == [auth.headers()["Authorization"]] * 2
+
+
 async def test_a_login_that_fails_is_the_failure():
     """
     What the login is answered is what the request fails with; the next request tries again.

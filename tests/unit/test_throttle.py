@@ -206,6 +206,25 @@ async def test_a_429_that_says_nothing_cools_longer_each_time():
     assert await ask(throttle, status=429) == 1
 
 
+async def test_a_volley_of_429s_that_say_nothing_is_one_refusal():
+    """
+    Twenty requests sent in the same moment cool the host once, for a second.
+    """
+    clock = VirtualClock()
+    throttle = Throttle(clock)
+    pauses = []
+
+    async def one():
+        async with throttle.turn(HOST, Limits()) as turn:
+            await checkpoint()
+            pauses.append(turn.record(429))
+
+    async with anyio.create_task_group() as tg:
+        for _ in range(8):
+            tg.start_soon(one)
+    assert pauses == [1] + [0] * 7
+
+
 async def test_being_asked_to_wait_for_hours_fails_at_once():
     """
     Nobody waits longer than their patience, also those who were queueing already.

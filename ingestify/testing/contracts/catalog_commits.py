@@ -1,5 +1,4 @@
 """Part of the Catalog's contract: what commits write, and what planning sees after them."""
-# ruff: noqa: S105, S106  # tokens say what changed; none of them is a password
 
 from __future__ import annotations
 

@@ -63,6 +63,18 @@ class QueriesContract(CatalogFixtures):
         assert await catalog.get(dataset.dataset_id) == dataset
         assert await catalog.get("no such id") is None
 
+    async def test_an_identifier_keeps_the_order_of_its_names(self, catalog: Catalog) -> None:
+        """
+        Readers see an identity's names in the order in which the Source gives them.
+        """
+        key, ordered = '{"a":1,"b":"2"}', '{"b":"2","a":1}'
+        await commit_all(catalog, dataset_commit(0, identifier_key=key, identifier=ordered))
+
+        [dataset] = await catalog.find(DatasetQuery(identifier={"a": 1}))
+        assert list(dataset.identifier.items()) == [("b", "2"), ("a", 1)]
+        assert dataset.identifier.key == key
+        assert await catalog.get(dataset.dataset_id) == dataset
+
     async def test_pages_are_in_the_order_of_rows(self, catalog: Catalog) -> None:
         """
         Pages follow each other without a gap or a repetition, to the end.

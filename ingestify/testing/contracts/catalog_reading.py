@@ -48,6 +48,20 @@ class ReadingContract(CatalogFixtures):
         assert [file.revision for file in dataset.files] == [1, 0]
         assert await catalog.revisions(99) == []
 
+    async def test_names_keep_the_order_of_the_source(self, catalog: Catalog) -> None:
+        """
+        An identity is read with its names in the order in which it was given, which decides
+        nothing: in another order it is the same Dataset.
+        """
+        ordered = '{"season_id":90,"match_id":1}'
+        key = key_of(1, season_id=90)
+        await commit_all(catalog, dataset_commit(1, identifier_key=key, identifier=ordered))
+        await commit_all(catalog, dataset_commit(1, identifier_key=key, identifier=key))
+
+        [dataset] = await catalog.find(DatasetQuery())
+        assert list(dataset.identifier) == ["season_id", "match_id"]
+        assert dataset.identifier.key == key
+
     async def test_checks_are_those_that_planning_sees(self, catalog: Catalog) -> None:
         """
         The checks of a Dataset can be read in the order of feeds and versions.

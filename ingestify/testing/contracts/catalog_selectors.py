@@ -1,5 +1,4 @@
 """Part of the Catalog's contract: what is known of Selectors, and what they list."""
-# ruff: noqa: S105  # tokens say what changed; none of them is a password
 
 from __future__ import annotations
 

@@ -9,7 +9,8 @@ CREATE TABLE {prefix}dataset (
     provider TEXT NOT NULL,
     dataset_type TEXT NOT NULL,
     identifier_key TEXT NOT NULL CHECK (json_valid(identifier_key)),
-    identifier TEXT NOT NULL,  -- the same, with its names in the order in which the Source has them
+    -- The same, with its names in the order in which the Source has them.
+    identifier TEXT NOT NULL CHECK (json_valid(identifier)),
     name TEXT NOT NULL,
     state TEXT NOT NULL,
     -- One row that is no JSON would make every query that filters by metadata fail.
