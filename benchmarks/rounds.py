@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,16 +80,16 @@ def measure(
     }
     with serving(workload) as provider:
         file_bytes = provider.warm_up()
-        for _ in range(rounds):
+        for number in range(rounds):
             for contender in contenders:
-                lake = folder / contender.name
+                # Kept until the end: ext4 makes files slowly where many were deleted lately.
+                lake = folder / f"{workload.name}-{contender.name}-{number}"
                 lake.mkdir()
                 for situation in Situation:
                     if situation in contender.situations:
                         job = Job(situation=situation, base_url=provider.base_url, folder=lake)
                         usage = _do(contender, job, workload, provider)
                         series[contender.name, situation].usages.append(usage)
-                shutil.rmtree(lake)
     return Results(workload=workload, file_bytes=file_bytes, series=tuple(series.values()))
 
 

@@ -209,6 +209,7 @@ class Engine:
     def _order(self, choice: Choice | None, chosen: Mapping[str, Any]) -> Order:
         choice = choice or Choice(**chosen)
         config = self.config.with_bucket(choice.bucket) if choice.bucket else self.config
+        _refuse_subscribers(config)
         plans = [plan for plan in self._plans(config) if _is_chosen(plan, choice)]
         if not plans:
             known = ", ".join(sorted({plan.source for plan in config.ingestion_plans})) or "none"
@@ -249,6 +250,15 @@ class Engine:
     def _key_type(self, provider: str, dataset_type: str, name: str) -> str | None:
         keys = self.config.identifier_keys(provider, dataset_type)
         return keys[name].key_type if name in keys else None
+
+
+def _refuse_subscribers(config: Config) -> None:
+    for subscriber in config.event_subscribers:
+        if not subscriber.is_event_log:
+            raise ConfigError(
+                f"event_subscribers: {subscriber.type} cannot be called yet; take it out: every"
+                " event is kept in the catalog, also for later"
+            )
 
 
 def _is_chosen(plan: Plan, choice: Choice) -> bool:

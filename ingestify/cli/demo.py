@@ -16,7 +16,7 @@ import anyio
 import click
 
 from ingestify.cli.options import common_options
-from ingestify.cli.screen import say, write
+from ingestify.cli.screen import write
 from ingestify.cli.session import Session
 from ingestify.cli.signals import Signals
 from ingestify.errors import ConfigError, RunError
@@ -225,4 +225,4 @@ def _show(command: str) -> None:
 def _check(claim: str, holds: bool) -> None:
     if not holds:
         raise RunError(f"the demo is not as promised: {claim}")
-    say(f"✓ {claim}")
+    write(f"✓ {claim}")

@@ -47,13 +47,17 @@ def _as_json(values: Mapping[str, Value], option: int) -> str:
     try:
         return orjson.dumps(values, option=option).decode()
     except TypeError:  # an integer beyond 64 bits, or text that is not Unicode
-        text = json.dumps(
-            dict(values), sort_keys=bool(option), separators=(",", ":"), ensure_ascii=False
-        )
+        return _as_any_json(dict(values), sort_names=bool(option))
+
+
+def _as_any_json(values: dict[str, Value], *, sort_names: bool) -> str:
     try:
+        text = json.dumps(values, sort_keys=sort_names, separators=(",", ":"), ensure_ascii=False)
         text.encode()
     except UnicodeEncodeError:
         raise RecordError(f"an identity must be valid Unicode: {text!a}") from None
+    except ValueError as exc:  # more digits than Python writes
+        raise RecordError(f"an integer is too large to identify something: {exc}") from None
     return text
 
 

@@ -305,3 +305,59 @@ def test_running_out_of_disk_is_more_than_a_wrong_record() -> None:
     """
     worse = StoreUnavailableError("no space")
     assert cause_of(ExceptionGroup("", [FetchError("one file"), worse])) is worse
+
+
+STOPPING_SOURCE = """
+import ingestify
+from ingestify import errors
+
+
+class MySource(ingestify.Source):
+    provider = "mine"
+    base_url = "http://127.0.0.1:9/"
+    data_spec_versions = {"thing": {"data": "v1"}}
+
+    def __init__(self, name, *, error, **options):
+        super().__init__(name, **options)
+        self.error = error
+
+    async def discover_datasets(
+        self, dataset_type, selector, *, data_spec_versions, state, http
+    ):
+        for number in range(3):
+            resource = ingestify.DatasetResource(dataset_resource_id={"id": number}, name="thing")
+            yield resource.add_file("data", "v1", content=b"{}", token="a")
+        if self.error:
+            raise getattr(errors, self.error)("enough of it")
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "run_code", "plan_code"),
+    [
+        ("", 0, 0),
+        ("SourceError", 1, 1),
+        ("StopProcessing", 4, 4),
+        ("FatalError", 3, 3),
+    ],
+)
+def test_run_and_plan_end_as_their_sources_do(
+    ingestify: Callable[..., Done], tmp_path: Path, error: str, run_code: int, plan_code: int
+) -> None:
+    """
+    The exit code tells a source that failed from one that stops on purpose, or stops everything.
+    """
+    module = f"source_that_raises_{error.lower() or 'nothing'}"  # one name, one module a process
+    (tmp_path / f"{module}.py").write_text(STOPPING_SOURCE)
+    (tmp_path / "config.yaml").write_text(
+        "main: {metadata_url: 'sqlite:///lake/catalog.db', file_url: lake/files}\n"
+        f"sources: {{mine: {{type: {module}.MySource, configuration: {{error: '{error}'}}}}}}\n"
+        "ingestion_plans: [{source: mine, dataset_type: thing}]\n"
+    )
+    planned, done = ingestify("plan"), ingestify("run")
+    assert (planned.code, done.code) == (plan_code, run_code)
+    if error:
+        assert "enough of it" in planned.err + planned.out
+        assert "enough of it" in done.err + done.out
+    assert "Run 1 " in done.out
+    assert ingestify("runs").out.startswith("1\t")
