@@ -230,6 +230,7 @@ class Client:
             except TransientFetchError as exc:
                 if exc.status is None:
                     turn.record_failure()
+                    _log.debug("%s", self.redactor.redact(str(exc)))
                 raise
 
     async def _exchange(
@@ -245,6 +246,7 @@ class Client:
         request = self._home.request(url, plan.headers, plan.conditional, auth)
         self.requests += 1
         async with self._fetcher.send(request) as response:
+            deadlines.end_head()
             status, headers = response.status, response.headers
             advice = read_advice(headers, self._clock.now())
             is_refused = is_refusal_for_speed(status, advice)

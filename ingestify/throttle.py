@@ -204,6 +204,8 @@ class Turn:
             self._fail()
         else:
             self._has_failed = False
+            if self._is_probe:  # others need not wait for its body
+                self._queue.health.circuit.good()
         return pause
 
     def record_failure(self) -> None:

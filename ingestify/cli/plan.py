@@ -129,7 +129,8 @@ def _selector_row(each: SelectorForecast) -> Row:
     if each.error:
         why.append(each.error)
     if not why and not each.listed:
-        why.append("nothing listed, or list unchanged")
+        is_unchanged = each.status == "unchanged"
+        why.append("list unchanged" if is_unchanged else "nothing listed")
     return (
         f"{each.name} ({each.selector})" if each.name else each.selector,
         each.source,

@@ -90,6 +90,7 @@ class Deadlines:
     __slots__ = (
         "_deadline",
         "_ends",
+        "_head",
         "_idle",
         "_loop",
         "_missed",
@@ -112,8 +113,10 @@ class Deadlines:
         self._missed: str | None = None
         self._loop = asyncio.get_running_loop()
         now = self._loop.time()
-        self._deadline = self._ends = now + self._total
-        self._timer = self._loop.call_at(min(self._ends, now + self._idle), self._look)
+        self._ends = now + self._total
+        self._head = (settings.connect_timeout + settings.first_byte_timeout).total_seconds()
+        self._deadline = min(self._ends, now + self._head)
+        self._timer = self._loop.call_at(min(self._deadline, now + self._idle), self._look)
         self._scope = anyio.CancelScope()
 
     def __enter__(self) -> Self:
@@ -133,6 +136,11 @@ class Deadlines:
     def missed(self) -> str | None:
         """Which deadline was missed, once the context is left; None if none was."""
         return self._missed if self._scope.cancelled_caught else None
+
+    def end_head(self) -> None:
+        """The head of the answer is here."""
+        self._head = 0.0
+        self._deadline = self._ends
 
     def begin_wait(self, received: int) -> None:
         """The provider is waited for now; *received* bytes of the body are here."""
@@ -159,6 +167,8 @@ class Deadlines:
         waited = self._waited + now - self._waiting
         if now >= self._ends:
             self._missed = f"was not complete after {self._total:g} s"
+        elif self._head:
+            self._missed = f"did not answer within {self._head:g} s"
         elif now - self._waiting >= self._idle:
             self._missed = f"sent nothing for {self._idle:g} s"
         else:

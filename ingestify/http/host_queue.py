@@ -140,7 +140,7 @@ class HostQueue:
     def _refuse_if_used_up(self) -> None:
         quota = self.limits.daily_quota
         if quota is not None and self.quota_used >= quota:
-            if self.quota_day == self.clock.now().date():
+            if self.quota_day is None or self.clock.now().date() <= self.quota_day:
                 raise StopProcessing(f"the daily quota of {quota} requests to {self.host} is used")
             self.quota_used = 0
 
@@ -152,7 +152,7 @@ class HostQueue:
         self.health.budget.count_request()
         if self.limits.daily_quota is not None:
             today = self.clock.now().date()
-            if today != self.quota_day:
+            if self.quota_day is None or today > self.quota_day:
                 self.quota_day, self.quota_used = today, 0
             self.quota_used += 1
         return self.health.circuit.begin()

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from ingestify.model.resource import DataSpecVersions
+from ingestify.model.run import SelectorStatus
 from ingestify.model.selector import SelectorPattern
 
 
@@ -70,6 +71,7 @@ class SelectorForecast(msgspec.Struct, frozen=True, kw_only=True):
     bucket: str
     selector: str
     name: str | None
+    status: SelectorStatus
     listed: int
     fetch: Mapping[str, int]  # Datasets by reason
     skip: Mapping[str, int]  # Datasets by reason

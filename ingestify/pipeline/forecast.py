@@ -109,6 +109,7 @@ def _forecast(run: SelectorRun) -> SelectorForecast:
         bucket=run.bucket,
         selector=str(run.selector),
         name=run.selector.name,
+        status=run.status,
         listed=run.counters.listed,
         fetch=dict(run.fetched_for),
         skip=dict(run.skipped_for),

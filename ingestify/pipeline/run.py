@@ -7,12 +7,13 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from random import Random
 
 from anyio import CancelScope, CapacityLimiter, get_cancelled_exc_class, move_on_after
 
 from ingestify.client import Client, ClientHttp
-from ingestify.errors import IngestifyError, RunError
+from ingestify.errors import CatalogError, IngestifyError, RunError
 from ingestify.model.catalog import Lease
 from ingestify.model.run import Counters, Failure, RunStatus, RunSummary, SelectorStatus
 from ingestify.pipeline.commit import Committer, Transformations
@@ -33,6 +34,7 @@ from ingestify.pipeline.resolve import Narrowing, Plan, Resolution, resolve
 from ingestify.pipeline.selector_run import SelectorRun
 from ingestify.pipeline.stop import Stop
 from ingestify.pipeline.task import Task
+from ingestify.pipeline.undisturbed import undisturbed
 from ingestify.ports import Catalog, Clock, Fetcher, FileStore, Source
 from ingestify.throttle import Throttle
 
@@ -126,14 +128,8 @@ class Run:
             ConfigError: a Source cannot be used as it is configured.
             CatalogError: the Run could not even be begun.
         """
-        catalog, self.started_at = self.ports.catalog, self.ports.clock.now()
-        text = repr(sorted(str(plan.scope.key) for plan in self.order.plans))
-        fingerprint = hashlib.sha256(text.encode()).hexdigest()[:32]
-        with CancelScope(shield=True):  # else nobody would know which Run to close
-            self.run_id = await catalog.begin_run(
-                started_at=self.started_at, fingerprint=fingerprint
-            )
         try:
+            await undisturbed(self._begin)  # else nobody would know which Run to close
             error = await self._attempt()
         except get_cancelled_exc_class():
             await self._close(RunStatus.ABORTED, None)
@@ -145,6 +141,13 @@ class Run:
             return await self._close(RunStatus.FAILED, str(error))
         stopped = self.stop.requested or any(lane.stop.requested for lane in self._lanes)
         return await self._close(RunStatus.ABORTED if stopped else RunStatus.FINISHED, None)
+
+    async def _begin(self) -> None:
+        self.started_at = self.ports.clock.now()
+        text = repr(sorted(str(plan.scope.key) for plan in self.order.plans))
+        self.run_id = await self.ports.catalog.begin_run(
+            started_at=self.started_at, fingerprint=hashlib.sha256(text.encode()).hexdigest()[:32]
+        )
 
     async def _attempt(self) -> RunError | None:
         """Run the plans. Returns what kept the Run from going on, if anything did."""
@@ -168,15 +171,19 @@ class Run:
             if name in {lease.name for lease in self._leases}:
                 mine.append(plan)
                 continue
-            with CancelScope(shield=True):  # else nobody would give it back
-                lease = await catalog.acquire_lease(name, run_id=self.run_id, at=now)
-                self._leases += [lease] if lease else []
-            if lease is None:
+            if await undisturbed(partial(self._take_lease, name)):  # else nobody gave it back
+                mine.append(plan)
+            else:
                 self._held.append(name)
                 log.info("another Run holds %s: nothing is done for it", name)
-            else:
-                mine.append(plan)
         return mine
+
+    async def _take_lease(self, name: str) -> bool:
+        now = self.ports.clock.now()
+        lease = await self.ports.catalog.acquire_lease(name, run_id=self.run_id, at=now)
+        if lease is not None:
+            self._leases.append(lease)
+        return lease is not None
 
     async def _crawl(self, plans: Sequence[Plan]) -> None:
         resolution = Resolution()
@@ -240,16 +247,22 @@ class Run:
     async def _close(self, status: RunStatus, error: str | None) -> RunSummary:
         """Give back the leases and write down how the Run ended, for a bounded time."""
         summary = self._summary(status, error)
-        catalog = self.ports.catalog
-        with CancelScope(shield=True), move_on_after(LAST_WORDS_SECONDS):
-            try:
-                for lease in self._leases:
-                    await catalog.release_lease(lease)
-                await catalog.close_run(self.run_id, summary)
-            except RunError as exc:
-                log.error("the end of Run %s could not be written down: %s", self.run_id, exc)
-                return self._summary(RunStatus.FAILED, error or str(exc))
+        if not self.run_id:  # it was not even begun
+            return summary
+        try:
+            await undisturbed(partial(self._write_end, summary))
+        except RunError as exc:
+            log.error("the end of Run %s could not be written down: %s", self.run_id, exc)
+            return self._summary(RunStatus.FAILED, error or str(exc))
         return summary
+
+    async def _write_end(self, summary: RunSummary) -> None:
+        with move_on_after(LAST_WORDS_SECONDS) as patience:
+            for lease in self._leases:
+                await self.ports.catalog.release_lease(lease)
+            await self.ports.catalog.close_run(self.run_id, summary)
+        if patience.cancelled_caught:
+            raise CatalogError("the catalog did not answer in time")
 
     def progress(self) -> Progress:
         """How far the Run is now."""

@@ -432,7 +432,7 @@ async def test_demo_holds_what_it_promises(tmp_path: Path) -> None:
     done = await anywhere("demo")
     assert done.code == 0, done.err
     assert "68 tasks (68 stored" in done.out
-    assert done.out.count("Loaded dataset with ") == 69
+    assert done.out.count("Loaded dataset with ") == 68
     assert (await anywhere("demo")).code == 2
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "file").touch()

@@ -135,10 +135,10 @@ async def test_a_silent_server_misses_the_first_byte_deadline(fetcher):
     """
     A connection that is accepted and never answered ends by our own deadline.
     """
-    soon = {"connect_timeout": timedelta(0), "first_byte_timeout": timedelta(seconds=0.1)}
+    soon = dict.fromkeys(["idle_timeout", "first_byte_timeout"], timedelta(seconds=0.1))
     async with (
         RawServer(silence).serving() as server,
-        refusing(TransientFetchError, "did not answer within 0.1 s"),
+        refusing(TransientFetchError, "no answer in time"),
     ):
         await get(fetcher, f"{server.url}?token={CANARY}", **soon)
 

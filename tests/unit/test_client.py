@@ -10,6 +10,7 @@ from datetime import timedelta
 import anyio
 import pytest
 from aiohttp import web
+from anyio.abc import SocketAttribute
 
 from ingestify.adapters.http.aiohttp_fetcher import AiohttpFetcher
 from ingestify.client import Client, ClientHttp
@@ -429,6 +430,32 @@ async def trickle(request):
             await response.write(b"x")
             await anyio.sleep(0.01)
     return response
+
+
+async def test_a_head_that_does_not_end_is_no_answer():
+    """
+    A server that sends its headers byte by byte is given as long as one that is silent.
+    """
+
+    async def slow_head(stream):
+        async with stream:
+            with suppress(anyio.BrokenResourceError):
+                await stream.send(b"HTTP/1.1 200 OK\r\nX: ")
+                while True:
+                    await stream.send(b"y")
+                    await anyio.sleep(0.01)
+
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    port = listener.extra(SocketAttribute.local_port)  # noqa: S610
+    soon = dict.fromkeys(["connect_timeout", "first_byte_timeout"], timedelta(seconds=0.1))
+    async with listener, AiohttpFetcher.open() as fetcher, anyio.create_task_group() as tg:
+        tg.start_soon(listener.serve, slow_head)
+        source = Provider("example", base_url=f"http://127.0.0.1:{port}/")
+        settings = HttpSettings(attempts=1, **soon)
+        client = client_for(fetcher, source, clock=SystemClock(), settings=settings)
+        with pytest.raises(TransientFetchError, match=r"did not answer within 0\.2 s"):
+            await client.receive("a", consume=read)
+        tg.cancel_scope.cancel()
 
 
 async def test_a_trickle_is_ended_by_the_minimum_rate():

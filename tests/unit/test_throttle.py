@@ -374,6 +374,34 @@ async def test_lost_connections_open_the_circuit_too():
         await ask(throttle)
 
 
+async def test_the_head_of_a_probes_answer_is_enough():
+    """
+    Others are let through as soon as the host has answered, not when the whole body is here.
+    """
+    clock = VirtualClock()
+    throttle = Throttle(clock)
+    for _ in range(10):
+        await ask(throttle, status=500)
+        await clock.sleep(1)
+    await clock.sleep(30)
+    async with throttle.turn(HOST, Limits()) as turn:
+        turn.record(200)
+        await ask(throttle)
+
+
+async def test_a_clock_that_is_set_back_gives_no_quota_back():
+    """
+    The day of the quota only goes forward.
+    """
+    clock = VirtualClock()
+    throttle = Throttle(clock)
+    limits = Limits(daily_quota=1)
+    await ask(throttle, limits=limits)
+    clock.jump(timedelta(days=-1))
+    with pytest.raises(StopProcessing):
+        await ask(throttle, limits=limits)
+
+
 async def test_a_probe_that_is_cancelled_leaves_the_way_to_another():
     """
     A host is not written off because nobody waited for its probe.

@@ -47,7 +47,6 @@ class _Route:
     settings: HttpSettings
     session: aiohttp.ClientSession
     timeout: aiohttp.ClientTimeout
-    first_byte_seconds: float
     ssl: ssl.SSLContext | bool
     proxy: yarl.URL | None
 
@@ -107,9 +106,12 @@ class AiohttpFetcher:
             settings=settings,
             session=self._session(only_public),
             timeout=aiohttp.ClientTimeout(
-                total=None, connect=settings.connect_timeout.total_seconds()
+                total=None,
+                connect=settings.connect_timeout.total_seconds(),
+                # It goes on counting between the parts of a body, which are idle for as long as
+                # our caller allows.
+                sock_read=max(settings.first_byte_timeout, settings.idle_timeout).total_seconds(),
             ),
-            first_byte_seconds=settings.first_byte_timeout.total_seconds(),
             ssl=context,
             proxy=None if settings.proxy is None else yarl.URL(settings.proxy),
         )
@@ -153,28 +155,22 @@ class _Exchange:
         route = self._fetcher._last
         if route is None or route.settings is not self._request.settings:
             route = await self._fetcher._route(self._request.settings)
-        failure: IngestifyError | None = None
-        seconds = (route.timeout.connect or 0) + route.first_byte_seconds
-        with anyio.move_on_after(seconds):
-            try:
-                self._response = await route.session.get(
-                    url,
-                    headers=self._request.headers,
-                    allow_redirects=False,
-                    timeout=route.timeout,
-                    ssl=route.ssl,
-                    proxy=route.proxy,
-                )
-            except Exception as exc:
-                failure = explain(exc, self._request.url)
+        try:
+            self._response = response = await route.session.get(
+                url,
+                headers=self._request.headers,
+                allow_redirects=False,
+                timeout=route.timeout,
+                ssl=route.ssl,
+                proxy=route.proxy,
+            )
+        except Exception as exc:
+            failure = explain(exc, self._request.url)
+        else:
+            return _AiohttpResponse(response, self._request.url)
         # Raised out here, so that no trace of the library's error is tied to it: it may hold the
         # whole address and all headers.
-        if failure is not None:
-            raise failure
-        if self._response is None:
-            shown = masked(self._request.url)
-            raise TransientFetchError(f"{shown} did not answer within {seconds:g} s")
-        return _AiohttpResponse(self._response, self._request.url)
+        raise failure
 
     async def __aexit__(
         self,
@@ -257,6 +253,8 @@ def explain(exc: Exception, url: str) -> IngestifyError:
             return TransientFetchError(f"{shown}: the connection was closed without an answer")
         case aiohttp.ConnectionTimeoutError():
             return TransientFetchError(f"{shown}: no connection in time")
+        case aiohttp.SocketTimeoutError():
+            return TransientFetchError(f"{shown}: no answer in time")
         case aiohttp.ClientPayloadError():
             return TransientFetchError(f"{shown}: the body was cut, or is not framed as HTTP wants")
         case aiohttp.ClientResponseError():
