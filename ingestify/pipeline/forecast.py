@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 from anyio import create_task_group
 
-from ingestify.client import ClientHttp
 from ingestify.errors import FatalError
 from ingestify.model.plan import Decision, Forecast, SelectorForecast
 from ingestify.model.run import SelectorStatus
@@ -39,9 +38,7 @@ class Forecasting:
         """
         ports, order = self.ports, self.order
         clients = order.clients(ports)
-        resolution = await resolve(
-            order.plans, lambda source: ClientHttp(clients[source]), order.narrowing
-        )
+        resolution = await resolve(order.plans, clients, order.narrowing)
         ledger = ForecastLedger(ports.catalog, ports.clock, forced=order.forced)
         planner = Planner(ports.catalog, stage=RAW, forced=order.forced)
         lanes = [

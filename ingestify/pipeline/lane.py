@@ -102,7 +102,11 @@ class Lane:
                 self.stop.on_request(scope.cancel)
                 await discover(self.source, selector_run, http, self._found)
         except (StopProcessing, FatalError) as exc:
-            self.stop.request(exc)
+            self._stop_because(exc)
+
+    def _stop_because(self, exc: StopProcessing | FatalError) -> None:
+        self.client.redactor.clean(exc)
+        self.stop.request(exc)
 
     async def _plan(self) -> None:
         try:
@@ -140,7 +144,7 @@ class Lane:
             await self.work(task, slot)
         except (StopProcessing, FatalError) as exc:
             drop(task)
-            self.stop.request(exc)
+            self._stop_because(exc)
         except BaseException:
             drop(task)
             raise

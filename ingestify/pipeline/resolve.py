@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from anyio import create_task_group
 
+from ingestify.client import Client, ClientHttp
 from ingestify.errors import ConfigError, RunError, StopProcessing
 from ingestify.model.identity import Value
 from ingestify.model.plan import PlanScope
@@ -90,7 +91,7 @@ class Resolution:
 
 
 async def resolve(
-    plans: Sequence[Plan], http_of: Callable[[Source], Http], narrowing: Narrowing
+    plans: Sequence[Plan], clients: Mapping[Source, Client], narrowing: Narrowing
 ) -> Resolution:
     """Ask every Source what it has, once for each dataset type, and choose what *plans* want.
 
@@ -107,20 +108,23 @@ async def resolve(
         resolution.selector_runs.setdefault(plan.source, [])
 
     async def one(source: Source, dataset_type: str, group: list[Plan]) -> None:
-        found = resolution.selector_runs[source]
+        client, found = clients[source], resolution.selector_runs[source]
         try:
-            offered = await _offered(source, dataset_type, http_of(source))
-        except (ConfigError, RunError):
-            raise
-        except StopProcessing as exc:
+            offered = await _offered(source, dataset_type, ClientHttp(client))
+        except (ConfigError, RunError, StopProcessing) as exc:
+            client.redactor.clean(exc)
+            if not isinstance(exc, StopProcessing):
+                raise
             resolution.stopped[source] = exc
         except Exception as exc:
             log.debug("the Selectors of %s", source.name, exc_info=exc)
             code, message = describe(exc)
-            text = f"{source.name} could not say what it has: {message}"
+            text = f"{source.name} could not say what it has: {client.redactor.redact(message)}"
             found.extend(_failed(plan, Selector(), code, text) for plan in group)
         else:
             found.extend(_choose(group, offered, narrowing, resolution.warnings))
+        for selector_run in found:
+            selector_run.redact = client.redactor.redact
 
     async with create_task_group() as tg:
         for (source, dataset_type), group in groups.items():

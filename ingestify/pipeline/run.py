@@ -189,9 +189,7 @@ class Run:
         resolution = Resolution()
         with CancelScope() as scope:
             self.stop.on_request(scope.cancel)
-            resolution = await resolve(
-                plans, lambda source: ClientHttp(self._clients[source]), self.order.narrowing
-            )
+            resolution = await resolve(plans, self._clients, self.order.narrowing)
         self._warnings.extend(resolution.warnings)
         ports, order = self.ports, self.order
         ledger = RunLedger(
