@@ -209,6 +209,8 @@ class Engine:
     def _order(self, choice: Choice | None, chosen: Mapping[str, Any]) -> Order:
         choice = choice or Choice(**chosen)
         config = self.config.with_bucket(choice.bucket) if choice.bucket else self.config
+        from ingestify.config.secrets import secrets_in
+
         _refuse_subscribers(config)
         plans = [plan for plan in self._plans(config) if _is_chosen(plan, choice)]
         if not plans:
@@ -224,6 +226,7 @@ class Engine:
             ),
             transformations={kind: config.transformations(*kind) for kind in kinds},
             forced=choice.force,
+            secrets=secrets_in(config),
             workers=choice.concurrency or config.main.concurrency or WORKERS,
             grace_seconds=choice.grace_seconds,
         )

@@ -11,7 +11,7 @@ from ingestify.errors import IngestifyError, RecordError, RunError, SourceError,
 from ingestify.model.resource import DatasetResource, content_of
 from ingestify.model.run import SelectorStatus
 from ingestify.pipeline.pages import Pages
-from ingestify.pipeline.selector_run import SelectorRun, writable
+from ingestify.pipeline.selector_run import SelectorRun
 from ingestify.ports import Source
 
 log = logging.getLogger("ingestify.discover")
@@ -43,9 +43,10 @@ async def discover(
     except Exception as exc:
         code, message = describe(exc)
         selector_run.status = SelectorStatus.FAILED
-        selector_run.error = writable(message)
-        selector_run.failures.append(selector_run.failure(code, message))
-        log.warning("%s %s failed: %s", selector_run.source, selector_run.selector, message)
+        failure = selector_run.failure(code, message)
+        selector_run.error = failure.message
+        selector_run.failures.append(failure)
+        log.warning("%s: %s failed: %s", selector_run.source, selector_run.label, failure.message)
         log.debug("the failure of %s", selector_run.selector, exc_info=exc)
     finally:
         if selector_run.status is SelectorStatus.RUNNING:

@@ -17,6 +17,8 @@ from ingestify.ports import Catalog, Clock
 
 log = logging.getLogger("ingestify.ledger")
 
+log = logging.getLogger("ingestify.run")
+
 NEVER_YET = 2**62  # an id that no Run has had so far
 
 
@@ -59,6 +61,7 @@ class RunLedger:
         )
         selector_run.begin(state, run_id=self._run_id, announced_in=state.token_run_id)
         self._open[id(selector_run)] = selector_run
+        log.info("%s: looking at %s", selector_run.source, selector_run.label)
         if self._sees_all:
             return None
         return await trusted_validators(self._catalog, selector_run, now, forced=self._forced)
@@ -85,6 +88,7 @@ class RunLedger:
         with CancelScope(shield=True):  # else it would be closed again, and otherwise
             selector_run.counters.gone = await self._catalog.finish_selector(closing)
             del self._open[id(selector_run)]
+        log.info("%s: %s: %s", selector_run.source, selector_run.label, _account(selector_run))
 
     async def close_rest(self) -> None:
         """Close the SelectorRuns that the end of the Run has cut short.
@@ -125,6 +129,13 @@ class ForecastLedger:
 
     async def close(self, selector_run: SelectorRun) -> None:
         """Nothing was begun."""
+
+
+def _account(selector_run: SelectorRun) -> str:
+    """What became of it, in a few words: only what there was any of."""
+    counts = msgspec.structs.asdict(selector_run.counters)
+    told = [f"{count} {name.replace('_', ' ')}" for name, count in counts.items() if count]
+    return f"{selector_run.status}, {', '.join(told) or 'nothing to look at'}"
 
 
 async def trusted_validators(

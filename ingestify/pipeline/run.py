@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from random import Random
 
-from anyio import CancelScope, CapacityLimiter, get_cancelled_exc_class, move_on_after
+from anyio import CancelScope, Semaphore, get_cancelled_exc_class, move_on_after
 
 from ingestify.client import Client, ClientHttp
 from ingestify.errors import CatalogError, IngestifyError, RunError
@@ -65,12 +65,13 @@ class Order:
     transformations: Transformations
     forced: bool = False
     workers: int = 64  # exchanges in flight, over all Sources; and Tasks at work for each
+    secrets: frozenset[str] = field(default=frozenset(), repr=False)  # that no text may hold
     grace_seconds: float = 10.0
 
     def clients(self, ports: Ports) -> dict[Source, Client]:
         """A client for each Source, all under one budget of exchanges."""
-        exchanges = CapacityLimiter(self.workers)
-        return {
+        exchanges = Semaphore(self.workers, fast_acquire=True)
+        clients = {
             source: Client(
                 source,
                 fetcher=ports.fetcher,
@@ -81,6 +82,9 @@ class Order:
             )
             for source in dict.fromkeys(plan.source for plan in self.plans)
         }
+        for client in clients.values():
+            client.redactor.learn(tuple(self.secrets))
+        return clients
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

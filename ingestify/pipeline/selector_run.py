@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +34,7 @@ class SelectorRun:
     data_spec_versions: DataSpecVersions
     policies: Sequence[FetchPolicy]
     fingerprint: str  # of everything but the Selector that decides what is asked for
+    redact: Callable[[str], str] = str  # takes the Source's secrets out of a text
 
     run_id: int = 0
     known: SelectorState | None = None  # as it was when this SelectorRun began
@@ -64,6 +65,11 @@ class SelectorRun:
         )
 
     @property
+    def label(self) -> str:
+        """What people call its Selector."""
+        return self.selector.name or str(self.selector)
+
+    @property
     def reasons(self) -> dict[str, int]:
         """How many Datasets were fetched or skipped for which reason."""
         return dict(self.fetched_for + self.skipped_for)
@@ -92,7 +98,7 @@ class SelectorRun:
         """A Failure of something in this Selector."""
         return Failure(
             code=code,
-            message=writable(message),
+            message=writable(self.redact(message)),
             provider=self.provider,
             dataset_type=self.dataset_type,
             identifier_key=key,
