@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -152,7 +152,7 @@ class Engine:
         """
         return await Forecasting(ports=self._ports, order=self._order(choice, chosen)).execute()
 
-    async def iter_datasets(
+    def iter_datasets(
         self,
         *,
         auto_ingest: bool | Literal["streaming"] = False,
@@ -165,25 +165,28 @@ class Engine:
                 it is up to date, in no particular order, and ends the Run when its reader stops.
 
         Raises:
+            ConfigError: no plan fits, or one cannot be run as it is configured.
             RunError: the Run could not go on; what was up to date has been yielded.
         """
-        summary: RunSummary | None = None
-        if auto_ingest == "streaming":
-            order = self._order(Choice(provider=filters.get("provider")), {})
-            found = stream(
-                self._tasks,
-                lambda settled: self._execute(Run(ports=self._ports, order=order, settled=settled)),
-                self.catalog,
-                self.store.query(**filters),
-            )
-        else:
-            if auto_ingest:
-                summary = await self.run(provider=filters.get("provider"))
-            found = self.store.iter_datasets(**filters)
-        async with aclosing(found):  # type: ignore[type-var]
-            async for dataset in found:
-                yield dataset
-        if summary is not None and summary.status is RunStatus.FAILED:
+        if not auto_ingest:
+            return self.store.iter_datasets(**filters)
+        order = self._order(Choice(provider=filters.get("provider")), {})
+        if auto_ingest != "streaming":
+            return self._ingest_and_iterate(order, filters)
+        return stream(
+            self._tasks,
+            lambda settled: self._execute(Run(ports=self._ports, order=order, settled=settled)),
+            self.catalog,
+            self.store.query(**filters),
+        )
+
+    async def _ingest_and_iterate(
+        self, order: Order, filters: Mapping[str, Any]
+    ) -> AsyncIterator[Dataset]:
+        summary = await self._execute(Run(ports=self._ports, order=order))
+        async for dataset in self.store.iter_datasets(**filters):
+            yield dataset
+        if summary.status is RunStatus.FAILED:
             raise RunError(summary.error or "the Run could not go on")
 
     def request_stop(self) -> None:

@@ -1,22 +1,215 @@
-"""Undoes content codings of whole bodies: the end of the stream is checked, the size capped."""
+"""Content codings undone step by step, with their ends checked.
+
+What a library calls the end of a gzip stream is not enough: a body that is cut between two reads
+looks finished to many of them. A coding counts as complete here when its stream says so, its
+checksum and length are right, and nothing follows it.
+"""
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Mapping
-from typing import Any, cast
+import struct
+from collections.abc import Iterator, Mapping
+from typing import Protocol, cast
 
-from isal import isal_zlib
+from isal import igzip_lib, isal_zlib
 
 from ingestify.errors import InvalidBodyError
 
-GZIP_WINDOW = 31  # with the header and trailer of gzip
-ZLIB_WINDOW = 15
-RAW_WINDOW = -15
-STEP = 256 * 1024
-DAMAGED = cast("type[Exception]", isal_zlib.error)  # its stub takes it for an instance
+STEP = 256 * 1024  # decoded bytes that are in memory at once
+SLICE = 64 * 1024  # coded bytes given to a decoder at once; it copies what it does not use
+LONGEST_HEADER = 128 * 1024  # of a gzip member; its optional fields have no bound of their own
 
 ACCEPTED = "gzip"  # what we ask for; deflate is understood where a server sends it unasked
+
+DAMAGED = cast("type[Exception]", igzip_lib.IsalError)  # its stub takes it for an instance
+GZIP_MAGIC = b"\x1f\x8b\x08"
+FLAG_CHECKSUM, FLAG_EXTRA, FLAG_NAME, FLAG_COMMENT = 2, 4, 8, 16
+FLAGS_RESERVED = 0xE0
+
+
+class Decoder(Protocol):
+    """Undoes one coding. Its memory does not grow with the body."""
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """What *data* decodes to, in pieces of at most `STEP` bytes. To be used up.
+
+        Raises:
+            InvalidBodyError: that is not how the coding looks.
+        """
+        ...
+
+    def finish(self) -> Iterator[bytes]:
+        """What is left at the end.
+
+        Raises:
+            InvalidBodyError: the coding is not complete.
+        """
+        ...
+
+
+def decoder_for(coding: str) -> Decoder:
+    """What undoes a Content-Encoding.
+
+    Raises:
+        InvalidBodyError: we cannot undo it, and did not ask for it.
+    """
+    match coding.strip().lower():
+        case "" | "identity":
+            return Plain()
+        case "gzip" | "x-gzip":
+            return Gunzip()
+        case "deflate":
+            return Inflate()
+    raise InvalidBodyError(f"the content coding {coding!r} was not asked for")
+
+
+class Plain:
+    """No coding at all."""
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        for start in range(0, len(data), STEP):
+            yield data[start : start + STEP]
+
+    def finish(self) -> Iterator[bytes]:
+        return iter(())
+
+
+class Gunzip:
+    """gzip (RFC 1952) of one or many members.
+
+    Headers are read here and not by the library, which loses its way in an optional field that
+    is split between two reads.
+    """
+
+    def __init__(self) -> None:
+        self._frame = bytearray()  # of a header or trailer, until it is complete
+        self._inflater: igzip_lib.IgzipDecompressor | None = None  # None: a header comes next
+        self._crc = 0
+        self._size = 0
+        self._members = 0
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        for start in range(0, len(data), SLICE):
+            rest = data[start : start + SLICE]
+            while rest:
+                if self._inflater is None:
+                    rest = self._begin_member(rest)
+                elif self._inflater.eof:
+                    rest = self._end_member(rest)
+                else:
+                    yield from self._inflate(self._inflater, rest)
+                    rest = self._inflater.unused_data if self._inflater.eof else b""
+
+    def finish(self) -> Iterator[bytes]:
+        if self._inflater is not None or self._frame or not self._members:
+            raise InvalidBodyError("the gzip coding ends before its end: the body is cut")
+        return iter(())
+
+    def _begin_member(self, data: bytes) -> bytes:
+        self._frame += data
+        length = self._header_length()
+        if length is None:
+            if len(self._frame) > LONGEST_HEADER:
+                raise InvalidBodyError(f"a gzip header of more than {LONGEST_HEADER} bytes")
+            return b""
+        rest = bytes(self._frame[length:])
+        self._frame.clear()
+        self._inflater = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_DEFLATE)
+        self._crc = self._size = 0
+        return rest
+
+    def _header_length(self) -> int | None:
+        """The length of the header at the start of the frame, or None while it is not all there."""
+        head = self._frame
+        if not GZIP_MAGIC.startswith(head[:3]):
+            if self._members:
+                raise InvalidBodyError("other bytes follow the end of the gzip coding")
+            raise InvalidBodyError("said to be gzip coded, but is not")
+        if len(head) < 10:
+            return None
+        flags, end = head[3], 10
+        if flags & FLAGS_RESERVED:
+            raise InvalidBodyError("a gzip header with flags that do not exist")
+        if flags & FLAG_EXTRA:
+            if len(head) < 12:
+                return None
+            end += 2 + int.from_bytes(head[10:12], "little")
+        for flag in (FLAG_NAME, FLAG_COMMENT):
+            if flags & flag:
+                zero = head.find(0, end)
+                if zero < 0:
+                    return None
+                end = zero + 1
+        if flags & FLAG_CHECKSUM:
+            wanted, end = int.from_bytes(head[end : end + 2], "little"), end + 2
+            if len(head) >= end and isal_zlib.crc32(head[: end - 2]) & 0xFFFF != wanted:
+                raise InvalidBodyError("the checksum of a gzip header is wrong")
+        return end if len(head) >= end else None
+
+    def _inflate(self, inflater: igzip_lib.IgzipDecompressor, data: bytes) -> Iterator[bytes]:
+        for piece in inflate(inflater, data):
+            self._crc = isal_zlib.crc32(piece, self._crc)
+            self._size += len(piece)
+            yield piece
+
+    def _end_member(self, data: bytes) -> bytes:
+        missing = 8 - len(self._frame)
+        self._frame += data[:missing]
+        if len(self._frame) == 8:
+            crc, size = struct.unpack("<II", self._frame)
+            if crc != self._crc or size != self._size & 0xFFFFFFFF:
+                raise InvalidBodyError("the checksum or length of the gzip coding is wrong")
+            self._frame.clear()
+            self._inflater = None
+            self._members += 1
+        return data[missing:]
+
+
+class Inflate:
+    """The "deflate" of HTTP: zlib (RFC 1950) by the letter, raw deflate from some servers."""
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._inflater: igzip_lib.IgzipDecompressor | None = None
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        for start in range(0, len(data), SLICE):
+            rest = self._head + data[start : start + SLICE]
+            if self._inflater is None:
+                if len(rest) < 2:
+                    self._head = rest
+                    continue
+                self._head = b""
+                is_zlib = rest[0] & 0x8F == 8 and int.from_bytes(rest[:2], "big") % 31 == 0
+                flag = igzip_lib.DECOMP_ZLIB if is_zlib else igzip_lib.DECOMP_DEFLATE
+                self._inflater = igzip_lib.IgzipDecompressor(flag=flag)
+            if not self._inflater.eof:
+                yield from inflate(self._inflater, rest)
+                rest = self._inflater.unused_data
+            if self._inflater.eof and rest:
+                raise InvalidBodyError("other bytes follow the end of the deflate coding")
+
+    def finish(self) -> Iterator[bytes]:
+        if self._inflater is None or not self._inflater.eof:
+            raise InvalidBodyError("the deflate coding ends before its end: the body is cut")
+        return iter(())
+
+
+def inflate(inflater: igzip_lib.IgzipDecompressor, data: bytes) -> Iterator[bytes]:
+    """What *data* inflates to, in pieces of at most `STEP` bytes.
+
+    Raises:
+        InvalidBodyError: it is not deflated.
+    """
+    try:
+        piece = inflater.decompress(data, STEP)
+        while piece:
+            yield piece
+            if inflater.eof or inflater.needs_input:
+                return
+            piece = inflater.decompress(b"", STEP)
+    except DAMAGED as exc:
+        raise InvalidBodyError(f"the compressed body is damaged: {exc}") from exc
 
 
 def coding_of(headers: Mapping[str, str]) -> str:
@@ -32,39 +225,13 @@ def decode_body(raw: bytes, coding: str, max_bytes: int) -> bytes:
     Raises:
         InvalidBodyError: it is cut, broken or too large, or its coding is not known.
     """
-    if coding == "":
-        if len(raw) > max_bytes:
-            raise InvalidBodyError(f"the body is larger than {max_bytes} bytes")
-        return raw
-    if coding == "gzip":
-        return _inflate(lambda: isal_zlib.decompressobj(wbits=GZIP_WINDOW), raw, coding, max_bytes)
-    if coding == "deflate":  # zlib by the book, raw deflate by some servers
-        is_zlib = len(raw) > 1 and raw[0] & 0x0F == 8 and (raw[0] << 8 | raw[1]) % 31 == 0
-        window = ZLIB_WINDOW if is_zlib else RAW_WINDOW
-        return _inflate(lambda: zlib.decompressobj(wbits=window), raw, coding, max_bytes)
-    raise InvalidBodyError(f"the body has a content coding that was not asked for: {coding:.40}")
-
-
-def _inflate(begin: Callable[[], Any], raw: bytes, coding: str, max_bytes: int) -> bytes:
+    decoder = decoder_for(coding)
     parts: list[bytes] = []
     size = 0
-    rest = raw
-    while True:  # a gzip body may have several members, one after the other
-        stream = begin()
-        try:
-            while not stream.eof:
-                part = stream.decompress(rest, STEP)
-                rest = stream.unused_data if stream.eof else stream.unconsumed_tail
-                if not part and not rest and not stream.eof:
-                    raise InvalidBodyError(f"the body ends before its {coding} stream does")
-                size += len(part)
-                if size > max_bytes:
-                    raise InvalidBodyError(f"the decoded body is larger than {max_bytes} bytes")
-                parts.append(part)
-        except (zlib.error, DAMAGED, ValueError) as exc:
-            raise InvalidBodyError(f"the body is not {coding}: {exc}") from None
-        if not rest or coding != "gzip":
-            break
-    if rest:
-        raise InvalidBodyError(f"the body goes on after the end of its {coding} stream")
+    for part in decoder.feed(raw):
+        size += len(part)
+        if size > max_bytes:
+            raise InvalidBodyError(f"the body is larger than {max_bytes} bytes")
+        parts.append(part)
+    parts.extend(decoder.finish())
     return b"".join(parts)

@@ -18,8 +18,8 @@ from anyio import to_thread
 from isal import isal_zlib
 
 from ingestify.errors import InvalidBodyError, StoreError
+from ingestify.http.codings import STEP, Gunzip, Plain, decoder_for
 from ingestify.model.catalog import StagedFile
-from ingestify.pipeline.codings import STEP, Gunzip, Plain, decoder_for
 from ingestify.pipeline.formats import SELF_COMPRESSED, check_for, kind_of
 from ingestify.ports import FileStore
 

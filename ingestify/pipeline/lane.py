@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
-from anyio import CancelScope, Semaphore, create_task_group
+from anyio import Semaphore, create_task_group
 
 from ingestify.client import Client, ListHttp
 from ingestify.errors import FatalError, StopProcessing
@@ -98,8 +98,7 @@ class Lane:
             validators=validators,
         )
         try:
-            with CancelScope() as scope:
-                self.stop.on_request(scope.cancel)
+            with self.stop.cancels():
                 await discover(self.source, selector_run, http, self._found)
         except (StopProcessing, FatalError) as exc:
             self._stop_because(exc)

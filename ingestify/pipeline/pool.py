@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from anyio import Semaphore, create_task_group
 
+from ingestify.errors import StopProcessing
 from ingestify.pipeline.pages import Pages
 from ingestify.pipeline.stop import Stop
 from ingestify.pipeline.task import Task
@@ -15,23 +16,34 @@ MOST_WAITING = 1000  # Tasks begun, of which most only wait for a host or for a 
 
 
 class Slot:
-    """A Task's place among those at work. It is given up while any part of the Task waits."""
+    """A Task's place among those at work. It is given up while any part of the Task waits.
 
-    def __init__(self, workers: Semaphore) -> None:
+    A Task that only waits is not in flight: it ends when a stop is requested.
+    """
+
+    def __init__(self, workers: Semaphore, stop: Stop) -> None:
         self._workers = workers
+        self._stop = stop
         self._waiting = 0
         self._is_held = True
 
     @asynccontextmanager
     async def released(self) -> AsyncIterator[None]:
-        """Let another Task work meanwhile."""
+        """Let another Task work meanwhile.
+
+        Raises:
+            StopProcessing: a stop was requested before the waiting was over.
+        """
         self._waiting += 1
         self.leave()
         try:
-            yield
+            with self._stop.cancels() as scope:
+                yield
+            if scope.cancelled_caught:
+                raise StopProcessing("the Run is about to end")
         finally:
             self._waiting -= 1
-            if not self._waiting:
+            if not self._waiting and not self._stop.requested:
                 await self._take_back()
 
     async def _take_back(self) -> None:
@@ -60,7 +72,7 @@ async def work_through(
     at_work, begun = Semaphore(workers), Semaphore(MOST_WAITING)
 
     async def one(task: Task) -> None:
-        slot = Slot(at_work)
+        slot = Slot(at_work, stop)
         try:
             await work(task, slot)
         finally:

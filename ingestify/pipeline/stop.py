@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from anyio import CancelScope
 
 from ingestify.errors import IngestifyError
 
@@ -16,7 +19,7 @@ class Stop:
     def __init__(self) -> None:
         self.requested = False
         self.cause: IngestifyError | None = None
-        self._told: list[Callable[[], None]] = []
+        self._told: dict[Callable[[], None], None] = {}  # in the order of their coming
 
     def request(self, cause: IngestifyError | None = None) -> None:
         """Ask to stop because of *cause*. Only the first request counts."""
@@ -24,11 +27,21 @@ class Stop:
             return
         self.requested = True
         self.cause = cause
-        for tell in self._told:
+        for tell in list(self._told):
             tell()
 
     def on_request(self, tell: Callable[[], None]) -> None:
         """Call *tell* when a stop is requested."""
-        self._told.append(tell)
+        self._told[tell] = None
         if self.requested:
             tell()
+
+    @contextmanager
+    def cancels(self) -> Iterator[CancelScope]:
+        """Cancel what is done inside once a stop is requested; the scope tells whether it was."""
+        with CancelScope() as scope:
+            self.on_request(scope.cancel)
+            try:
+                yield scope
+            finally:
+                del self._told[scope.cancel]

@@ -21,6 +21,8 @@ from ingestify.adapters.catalog.memory import MemoryCatalog
 from ingestify.adapters.catalog.sqlite import SqliteCatalog
 from ingestify.adapters.files.local import LocalFileStore
 from ingestify.adapters.http.aiohttp_fetcher import AiohttpFetcher
+from ingestify.config import Config
+from ingestify.engine import Engine
 from ingestify.errors import CatalogError, FatalError, StopProcessing, StoreUnavailableError
 from ingestify.model.dataset import Stored
 from ingestify.model.resource import DatasetResource, FileResource, Later
@@ -474,7 +476,10 @@ async def test_workers_whose_committer_is_gone(blocked: bool) -> None:
     catalog = Wrapped()
     reached, gate = Event(), Event()
 
-    async def fail(*args: Any, **options: Any) -> Any:
+    batches: list[Any] = []
+
+    async def fail(batch: Any, **options: Any) -> Any:
+        batches.append(batch)
         reached.set()
         await gate.wait()
         raise CatalogError("the disk is gone")
@@ -492,8 +497,9 @@ async def test_workers_whose_committer_is_gone(blocked: bool) -> None:
         tg.start_soon(execute)
         await reached.wait()
         await wait_all_tasks_blocked()
-        assert len(staged_in(lake.files)) == min(count - commit.BATCH, 4 * commit.BATCH + 32)
-        gate.set()
+        staged = len(staged_in(lake.files))
+        gate.set()  # before anything is claimed: the committer waits for it behind a shield
+    assert staged == min(count - len(batches[0]), 4 * commit.BATCH + 32)
     assert summaries[0].exit_code == 3
     assert outcome(summaries[0])["not_reached"] == count
     assert staged_in(lake.files) == []
@@ -604,3 +610,42 @@ async def test_waiting_for_later_does_not_hold_up_a_stop(lake: Lake) -> None:
         run.stop.request()
     assert outcome(summaries[0]) == {"not_reached": 1}
     await lake.check()
+
+
+async def test_what_waits_for_its_turn_is_dropped_at_once(
+    world: ListWorld,
+) -> None:
+    """
+    After a stop only what the provider is answering is waited for: Datasets that wait for their
+    turn are not reached, however long the grace would be.
+    """
+    world.set_list("a", *({"id": key} for key in range(40)))
+    for key in range(40):
+        world.set_data(key, {"x": key})
+    limits = {"requests_per_second": 0.1, "burst": 8}
+    async with ProviderSimulator(world) as provider:
+        source = {
+            "type": "lists.ListSource",
+            "configuration": {"base_url": provider.base_url},
+            "limits": limits,
+        }
+        plan = {"source": "lists", "dataset_type": "thing"}
+        config = Config.from_values(
+            metadata_url="memory://",
+            file_url="memory://",
+            sources={"lists": source},
+            ingestion_plans=[plan],
+        )
+        async with Engine(config) as engine:
+            summaries: list[RunSummary] = []
+
+            async def execute() -> None:
+                summaries.append(await engine.run())
+
+            async with create_task_group() as tg:
+                tg.start_soon(execute)
+                await provider.until(lambda: provider.count("data/*") == 6)
+                engine.request_stop()
+            asked = provider.count("data/*")
+    assert asked == 6  # a burst of 8, less the two lists; the next turn would come 10 s later
+    assert outcome(summaries[0]) == {"stored": 6, "not_reached": 34}

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from ingestify.adapters.files.memory import MemoryFileStore
 from ingestify.errors import InvalidBodyError, StoreError
+from ingestify.http.codings import STEP, Gunzip, Inflate
 from ingestify.pipeline.body import BodyEncoder, decode_bytes, decoded, lead_through, store_body
-from ingestify.pipeline.codings import STEP, Gunzip, Inflate
 from ingestify.pipeline.formats import JsonCheck, looks_like_html
 
 MEGABYTE = 1024 * 1024

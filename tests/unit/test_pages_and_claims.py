@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from ingestify.pipeline.claims import Claims, RowIds
 from ingestify.pipeline.pages import Pages
 from ingestify.pipeline.pool import Slot
+from ingestify.pipeline.stop import Stop
 
 EVENTS, LINEUPS = ("events", "v1"), ("lineups", "v1")
 BOTH = frozenset([EVENTS, LINEUPS])
@@ -309,7 +310,7 @@ async def test_a_slot_is_lent_while_any_part_waits() -> None:
     """
     workers = Semaphore(1)
     await workers.acquire()
-    slot = Slot(workers)
+    slot = Slot(workers, Stop())
     gates = [Event(), Event()]
 
     async def wait_for(gate: Event) -> None:
@@ -337,7 +338,7 @@ async def test_a_place_is_never_given_up_twice() -> None:
     """
     workers = Semaphore(1)
     await workers.acquire()
-    slot = Slot(workers)
+    slot = Slot(workers, Stop())
     first, second = Event(), Event()
 
     async def wait_for(gate: Event) -> None:
