@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
-from anyio import CancelScope, create_task_group
+from anyio import CancelScope, Event, create_task_group
 from anyio.abc import TaskGroup
 
 from ingestify.clock import SystemClock
@@ -77,6 +77,8 @@ class Engine:
         self._tasks: TaskGroup
         self._sources = dict(sources or {})
         self._runs: list[Run] = []
+        self._scopes: set[CancelScope] = set()  # of the Runs that go on, in whichever task
+        self._ended = Event()
 
     @classmethod
     def from_config(cls, config: Config | Path | str) -> Self:
@@ -120,10 +122,15 @@ class Engine:
     ) -> None:
         """End every Run and close the lake. What was raised inside stays as it is."""
         self._tasks.cancel_scope.cancel()
+        for scope in self._scopes:
+            scope.cancel()
         try:
             await self._tasks.__aexit__(None, None, None)
         finally:
             with CancelScope(shield=True):
+                while self._scopes:
+                    self._ended = Event()
+                    await self._ended.wait()
                 await self._stack.aclose()
 
     @property
@@ -140,6 +147,7 @@ class Engine:
         Raises:
             ConfigError: a plan cannot be run as it is configured.
             CatalogError: the Run could not even be begun.
+            RunError: the engine was closed meanwhile.
         """
         return await self._execute(Run(ports=self._ports, order=self._order(choice, chosen)))
 
@@ -203,11 +211,17 @@ class Engine:
         return self._ports.throttle.snapshot()
 
     async def _execute(self, run: Run) -> RunSummary:
+        scope = CancelScope()
         self._runs.append(run)
+        self._scopes.add(scope)
         try:
-            return await run.execute()
+            with scope:
+                return await run.execute()
         finally:
             self._runs.remove(run)
+            self._scopes.remove(scope)
+            self._ended.set()
+        raise RunError("the engine was closed before the Run had ended")
 
     def _order(self, choice: Choice | None, chosen: Mapping[str, Any]) -> Order:
         choice = choice or Choice(**chosen)

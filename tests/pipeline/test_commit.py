@@ -58,13 +58,16 @@ async def test_many_finished_tasks_are_few_transactions(lake: Lake) -> None:
     What is finished while a transaction is under way goes into the next one, up to a full batch.
     """
     catalog = counting(lake)
-
-    summary = await lake.run(offering(*[offer(number) for number in range(1000)]), workers=64)
-
-    assert outcome(summary) == {"stored": 1000}
-    assert sum(catalog.batches) == 1000
-    assert max(catalog.batches) <= commit.BATCH
-    assert len(catalog.batches) <= 1000 // commit.BATCH + 3
+    catalog.gate = Event()
+    source = offering(*[offer(number) for number in range(300)])
+    async with create_task_group() as tg:
+        tg.start_soon(lake.run, source)
+        await catalog.reached.wait()
+        await wait_all_tasks_blocked()
+        catalog.gate.set()
+    assert sum(catalog.batches) == 300
+    assert catalog.batches[1] == commit.BATCH
+    assert max(catalog.batches) == commit.BATCH
     await lake.check()
 
 
