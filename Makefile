@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench build clean
+.PHONY: help demo test faults check bench build clean
 
 help: ## Show this text
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,7 +14,10 @@ demo: $(READY) ## Run the whole story against a provider on this machine
 	$(BIN)/python -m ingestify demo --force demo
 
 test: $(READY) ## Run the tests
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q --ignore=tests/faults
+
+faults: $(READY) ## Kill real processes, and see what is left
+	$(BIN)/python -m pytest -q tests/faults
 
 check: $(READY) ## Lint, check types, check the architecture
 	$(BIN)/ruff check .

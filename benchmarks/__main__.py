@@ -30,8 +30,9 @@ def main() -> int:
     rounds = arguments.rounds or (1 if arguments.quick else ROUNDS)
     chosen = [each for each in WORKLOADS if each.name in (arguments.workload or each.name)]
     results = []
-    parent = arguments.folder or os.environ.get("TMPDIR") or "."
-    with tempfile.TemporaryDirectory(prefix=".benchmark-", dir=parent) as name:
+    parent = arguments.folder or Path(os.environ.get("TMPDIR") or "build")
+    parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="benchmarks-", dir=parent) as name:
         folder = Path(name).resolve()
         for workload in chosen:
             matches = QUICK_MATCHES[workload.name] if arguments.quick else workload.matches
@@ -72,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
         help="only this one; may be repeated",
     )
     parser.add_argument(
-        "--folder", type=Path, help="where the lakes are made; default: $TMPDIR, or here"
+        "--folder", type=Path, help="where the lakes are made; default: $TMPDIR, or build"
     )
     parser.add_argument(
         "--output", type=Path, help="default: results/<date>.md, when all was measured"

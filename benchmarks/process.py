@@ -44,6 +44,7 @@ def run(command: Sequence[str], *, log: Path) -> Usage:
             _, status, used = os.wait4(process.pid, 0)
         except BaseException:
             process.kill()
+            process.wait()
             raise
         wall_seconds = time.perf_counter() - began
     process.returncode = os.waitstatus_to_exitcode(status)  # it has been waited for already

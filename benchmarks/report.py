@@ -17,6 +17,11 @@ HEADER = (
     *("CPU s / 1,000 files", "peak MB", "wall / bare", "CPU / bare"),
 )
 
+NOTE = """\
+Medians; rounds: {rounds}. Ratios are taken round by round, with the least and the most in brackets.
+Warm, files are those that are known to be up to date; none of them is fetched. There is nothing to
+compare with: the bare loop remembers nothing, and would load everything again."""
+
 
 def report(
     results: Sequence[Results],
@@ -28,7 +33,7 @@ def report(
     at: datetime,
 ) -> str:
     """All that was measured, as one text."""
-    lines = [f"# {at:%Y-%m-%d}, {rounds} rounds", "", machine, ""]
+    lines = [f"# {at:%Y-%m-%d}", "", machine, ""]
     for each in results:
         workload = each.workload
         lines.append(
@@ -36,8 +41,9 @@ def report(
             f" {each.file_bytes / workload.files / 1000:,.0f} kB on average, gzip on the wire"
         )
     rows = [row for each in results for row in _rows(each)]
-    lines += ["", *_table(HEADER, rows), ""]
+    lines += ["", *_table(HEADER, rows), "", NOTE.format(rounds=rounds), ""]
     lines += ["## Start-up", "", *_table(_STARTUP_HEADER, list(_startup_rows(startups))), ""]
+    lines.append("Medians, with the least in brackets. `run` finds nothing to do.")
     loaded = [name for name in HEAVY if name in modules]
     lines.append(
         f"`python -m ingestify --help` imports {len(modules)} modules;"

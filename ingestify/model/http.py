@@ -149,7 +149,7 @@ class HttpSettings:
     max_body_bytes: int = 8 * 1024**3  # decoded
     max_list_bytes: int = 256 * 1024**2  # decoded, of a discovery answer
     attempts: int = 5  # requests for one thing, the first included
-    retry_budget: timedelta = timedelta(minutes=5)  # time for all attempts at one thing
+    retry_budget: timedelta = timedelta(minutes=5)  # for one thing, from its first failure on
     max_retry_after: timedelta = timedelta(minutes=5)  # asked to wait longer: fail now, go on
     max_redirects: int = 5
     redirect_hosts: frozenset[str] = frozenset()  # other hosts that redirects may lead to
