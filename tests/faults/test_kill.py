@@ -13,7 +13,6 @@ from pathlib import Path
 import anyio
 import pytest
 
-from ingestify.config import load_config
 from ingestify.engine import Engine
 from ingestify.model.run import RunStatus
 from ingestify.testing import MatchSize, ProviderSimulator, SeasonSpec, StatsBombWorld
@@ -70,16 +69,15 @@ async def run_and_kill(config: Path, provider: ProviderSimulator, after: int) ->
     process = await anyio.open_process(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    async with process:
-        async with anyio.create_task_group() as tg:
+    async with process, anyio.create_task_group() as tg:
 
-            async def kill() -> None:
-                await provider.until(lambda: len(provider.requests) >= begun + after)
-                os.kill(process.pid, signal.SIGKILL)
+        async def kill() -> None:
+            await provider.until(lambda: len(provider.requests) >= begun + after)
+            os.kill(process.pid, signal.SIGKILL)
 
-            tg.start_soon(kill)
-            await process.wait()
-            tg.cancel_scope.cancel()  # it may have had nothing more to ask for
+        tg.start_soon(kill)
+        await process.wait()
+        tg.cancel_scope.cancel()  # it may have had nothing more to ask for
 
 
 async def test_a_killed_run_loses_nothing_and_repeats_nothing(

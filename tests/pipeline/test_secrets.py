@@ -1,4 +1,4 @@
-"""A Source's secrets stay out of everything that is written down, whatever it says in its errors."""
+"""A Source's secrets stay out of all that is written down, whatever it says in its errors."""
 
 from __future__ import annotations
 
