@@ -15,8 +15,6 @@ from ingestify.model.run import SelectorStatus
 from ingestify.pipeline.selector_run import SelectorRun
 from ingestify.ports import Catalog, Clock
 
-log = logging.getLogger("ingestify.ledger")
-
 log = logging.getLogger("ingestify.run")
 
 NEVER_YET = 2**62  # an id that no Run has had so far

@@ -105,25 +105,17 @@ class Planner:
             return None
         if missing is not None:
             resource.files = [file for file in resource.files if file.key in missing]
-        if stored is not None:
-            stored.announced_in = selector_run.announced_in
+        hashed = details_hash(resource.name, resource.state, metadata)
         try:
-            decision = self._decide(selector_run, resource, stored, now)
+            decision = self._decide(selector_run, resource, stored, hashed, now)
         except Exception as exc:  # of somebody's own policy
             _refuse(selector_run, resource, f"its FetchPolicy failed: {describe(exc)[1]}")
             return None
         selector_run.counters.listed += 1
-        hashed = details_hash(resource.name, resource.state, metadata)
-        if isinstance(decision, Skip) and stored is not None and stored.details_hash != hashed:
-            decision = Fetch(Reason.METADATA)
         if isinstance(decision, Skip):
-            selector_run.skipped_for[decision.reason] += 1
-            selector_run.counters.skipped += 1
+            self._skip(selector_run, decision, stored)
             if row_id is not None:
                 claims.meet(row_id, wanted)
-            selector_run.settle(row_id, True)
-            if self._skipped is not None and stored is not None:
-                self._skipped(stored.dataset_id)
             return None
         selector_run.fetched_for[decision.reason] += 1
         selector_run.requests += sum(ask.file.content is None for ask in decision.asks)
@@ -138,18 +130,31 @@ class Planner:
             details_hash=hashed,
         )
 
+    def _skip(self, selector_run: SelectorRun, decision: Skip, stored: Stored | None) -> None:
+        selector_run.skipped_for[decision.reason] += 1
+        selector_run.counters.skipped += 1
+        selector_run.settle(stored.row_id if stored else None, True)
+        if self._skipped is not None and stored is not None:
+            self._skipped(stored.dataset_id)
+
     def _decide(
         self,
         selector_run: SelectorRun,
         resource: DatasetResource,
         stored: Stored | None,
+        hashed: str,
         now: datetime,
     ) -> Fetch | Skip:
+        """What any of the policies wants; its row alone where that is all that has changed."""
+        if stored is not None:
+            stored.announced_in = selector_run.announced_in
         decisions = [
             policy.decide(resource, stored, now=now, forced=self._forced)
             for policy in selector_run.policies
         ]
         fetches = [each for each in decisions if isinstance(each, Fetch)]
+        if not fetches and stored is not None and stored.details_hash != hashed:
+            return Fetch(Reason.METADATA)
         if len(fetches) < 2:
             return fetches[0] if fetches else decisions[0]
         asks: dict[FileKey, Ask] = {}

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from anyio import create_task_group
 
 from ingestify.client import Client, ClientHttp
-from ingestify.errors import ConfigError, RunError, StopProcessing
+from ingestify.errors import ConfigError, RecordError, RunError, StopProcessing
 from ingestify.model.identity import Value
 from ingestify.model.plan import PlanScope
 from ingestify.model.resource import DataSpecVersions
 from ingestify.model.run import SelectorStatus
 from ingestify.model.selector import Selector, SelectorPattern
 from ingestify.pipeline.discover import describe
+from ingestify.pipeline.plan import check_text
 from ingestify.pipeline.selector_run import SelectorRun
 from ingestify.policy import FetchPolicy
 from ingestify.ports import Http, Source
@@ -122,6 +123,7 @@ async def resolve(
             text = f"{source.name} could not say what it has: {client.redactor.redact(message)}"
             found.extend(_failed(plan, Selector(), code, text) for plan in group)
         else:
+            found.extend(_refused(group[0], offered))
             found.extend(_choose(group, offered, narrowing, resolution.warnings))
         for selector_run in found:
             selector_run.redact = client.redactor.redact
@@ -135,6 +137,21 @@ async def resolve(
 async def _offered(source: Source, dataset_type: str, http: Http) -> list[Selector]:
     async with aclosing(source.discover_selectors(dataset_type, http=http)) as selectors:  # type: ignore[type-var]
         return [selector async for selector in selectors]
+
+
+def _refused(plan: Plan, offered: list[Selector]) -> Iterator[SelectorRun]:
+    """Take out of *offered* what is no Selector, or could not be written down."""
+    for selector in list(offered):
+        try:
+            if not isinstance(selector, Selector):
+                raise RecordError(f"not a Selector: {type(selector).__name__}")
+            for what, said in (("name", selector.name), ("token", selector.token)):
+                if said is not None:
+                    check_text(f"the {what} of {selector}", said)
+        except RecordError as exc:
+            offered.remove(selector)
+            known = Selector(dict(selector)) if isinstance(selector, Selector) else Selector()
+            yield _failed(plan, known, exc.code, str(exc))
 
 
 def _choose(
@@ -161,6 +178,9 @@ def _choose(
                     key = (scope.bucket, each.key)
                     present = chosen.get(key)
                     chosen[key] = _joined(present, plan) if present else _selector_run(plan, each)
+    if narrowing.values and not chosen:
+        asked = ", ".join(f"{name}={'|'.join(map(str, v))}" for name, v in narrowing.values.items())
+        warnings.append(f"{plans[0].source.name}: nothing of what its plans want has {asked}")
     yield from chosen.values()
 
 

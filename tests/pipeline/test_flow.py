@@ -28,7 +28,9 @@ from ingestify.model.resource import (
     Later,
     NotModified,
 )
+from ingestify.model.selector import Selector
 from ingestify.pipeline import lane, plan
+from ingestify.pipeline.resolve import Narrowing
 from ingestify.policy import Fetch, FetchPolicy, Skip
 from ingestify.testing import FakeSource, Offer
 from ingestify.testing.clock import VirtualClock
@@ -584,6 +586,47 @@ async def test_a_source_that_cannot_say_what_it_has(lake: Lake) -> None:
     assert outcome(summary) == {"stored": 1}
     assert summary.exit_code == 1
     assert {each.status for each in summary.selectors} == {"failed", "complete"}
+
+
+SELECTORS = {
+    "surrogate name": Selector({"slice": "odd"}, name="\ud800"),
+    "surrogate token": Selector({"slice": "odd"}, token="\ud800"),
+    "number as token": Selector({"slice": "odd"}, token=5),  # type: ignore[arg-type]
+    "no Selector": {"slice": "odd"},
+}
+
+
+@pytest.mark.parametrize("odd_one", SELECTORS.values(), ids=SELECTORS.keys())
+async def test_a_selector_that_cannot_be_used_fails_alone(lake: Lake, odd_one: Any) -> None:
+    """
+    What a Source offers and nobody could write down, is a failed Selector among good ones.
+    """
+
+    class Odd(FakeSource):
+        async def discover_selectors(self, dataset_type: str, *, http: Http) -> AsyncIterator[Any]:
+            yield odd_one
+            async for selector in super().discover_selectors(dataset_type, http=http):
+                yield selector
+
+    source = offering(kind=Odd, a=[offer(1)], b=[offer(2)])
+    summary = await lake.run(source)
+
+    assert outcome(summary) == {"stored": 2}
+    assert summary.exit_code == 1
+    assert [each.status for each in summary.selectors] == ["failed", "complete", "complete"]
+    assert outcome(await lake.run(source)) == {"skipped": 2}
+
+
+async def test_narrowing_down_to_nothing_is_said(lake: Lake) -> None:
+    """
+    A Run for values that no Selector has does nothing, and warns that they were not found.
+    """
+    narrowing = Narrowing({"slice": ("b", "c")})
+
+    summary = await lake.run(offering(a=[offer(1)]), narrowing=narrowing)
+
+    assert (summary.exit_code, outcome(summary)) == (0, {})
+    assert summary.warnings == ("fake: nothing of what its plans want has slice=b|c",)
 
 
 async def test_a_cursor_that_cannot_be_kept_fails_its_selector(lake: Lake) -> None:
