@@ -22,8 +22,8 @@ from ingestify.pipeline.task import Task
 from ingestify.ports import Clock, Source
 
 MOST_LISTS = 8  # in flight for one Source
-MOST_FOUND = 2 * PAGE  # Datasets found and not yet planned
-MOST_TASKS = 256  # planned and not yet begun; more by one page at most
+MOST_FOUND = 256  # Datasets found and not yet planned; more by one page at most
+MOST_TASKS = 64  # planned and not yet begun; more by one page at most
 
 Work = Callable[[Task, Slot], Awaitable[None]]
 

@@ -6,6 +6,7 @@ import gzip
 import json
 import zipfile
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from io import BytesIO
 from typing import Any
@@ -17,9 +18,10 @@ from lakes import Lake, Offered, offer, offering, outcome, plan_of
 
 import ingestify
 from ingestify.clock import SystemClock
-from ingestify.errors import FetchError
+from ingestify.errors import FetchError, TransientFetchError
 from ingestify.model.catalog import DatasetQuery
 from ingestify.model.dataset import DatasetState, Stored, StoredFile
+from ingestify.model.http import Request
 from ingestify.model.resource import (
     NOT_MODIFIED,
     DatasetResource,
@@ -199,6 +201,30 @@ async def test_a_cut_body_leaves_nothing_behind(lake: Lake) -> None:
 
     assert outcome(await lake.run(offering(offer(1, files={"events": url})))) == {"stored": 1}
     assert fetcher.count(url) == 2
+    await lake.check()
+
+
+async def test_an_exchange_that_fails_after_its_body_leaves_nothing_behind(lake: Lake) -> None:
+    """
+    When all of a body has come, and its exchange fails all the same, what was staged is
+    discarded, and the body is asked for again.
+    """
+
+    class BreakingLate(FakeFetcher):
+        @asynccontextmanager
+        async def send(self, request: Request) -> AsyncIterator[Any]:
+            async with super().send(request) as response:
+                yield response
+            if self.count() == 1:
+                raise TransientFetchError("the connection broke")
+
+    lake.fetcher = fetcher = BreakingLate({f"{BASE}x.json": FakeAnswer(body=b"{}")})
+    lake.clock = SlowlessClock()
+
+    summary = await lake.run(offering(offer(1, files={"events": f"{BASE}x.json"})))
+
+    assert outcome(summary) == {"stored": 1}
+    assert fetcher.count() == 2
     await lake.check()
 
 

@@ -24,7 +24,9 @@ from ingestify.adapters.http.aiohttp_fetcher import AiohttpFetcher
 from ingestify.config import Config
 from ingestify.engine import Engine
 from ingestify.errors import CatalogError, FatalError, StopProcessing, StoreUnavailableError
+from ingestify.model.catalog import Lease, SelectorClosing
 from ingestify.model.dataset import Stored
+from ingestify.model.http import Request
 from ingestify.model.resource import DatasetResource, FileResource, Later
 from ingestify.model.run import RunStatus, RunSummary
 from ingestify.pipeline import commit
@@ -265,11 +267,51 @@ async def test_a_provider_that_hangs_does_not_hold_up_a_stop(
 
 
 def three() -> FakeSource:
-    """Three Datasets of two Files, in two Selectors that share one of them."""
-    shared = offer(2, "events", "lineups")
-    return offering(
-        a=[offer(1, "events", "lineups"), shared], b=[shared, offer(3, "events", "lineups")]
+    """Three Datasets of two Files, at hand and to be fetched, in two Selectors that share one."""
+    one, two, three = (
+        offer(number, files={"events": f"{BASE}x.json", "lineups": b'{"of": %d}' % number})
+        for number in (1, 2, 3)
     )
+    return offering(a=[one, two], b=[two, three])
+
+
+class LateCatalog(MemoryCatalog):
+    """Answers a turn after it has done what it was asked for, and knows what it has closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.closed: list[int] = []
+
+    async def begin_run(self, **run: Any) -> int:
+        run_id = await super().begin_run(**run)
+        await checkpoint()
+        return run_id
+
+    async def acquire_lease(self, name: str, **run: Any) -> Lease | None:
+        lease = await super().acquire_lease(name, **run)
+        await checkpoint()
+        return lease
+
+    async def finish_selector(self, closing: SelectorClosing) -> int:
+        gone = await super().finish_selector(closing)
+        self.closed.append(closing.selector_run_id)
+        await checkpoint()
+        return gone
+
+
+class LateFetcher(FakeFetcher):
+    """Takes a turn to end an exchange whose body has been read."""
+
+    @asynccontextmanager
+    async def send(self, request: Request) -> AsyncIterator[Any]:
+        async with super().send(request) as response:
+            yield response
+            await checkpoint()
+
+
+def late_lake() -> Lake:
+    fetcher = LateFetcher({f"{BASE}x.json": FakeAnswer(body=b'{"x": 1}')})
+    return Lake(catalog=LateCatalog(), fetcher=fetcher)
 
 
 @asynccontextmanager
@@ -334,14 +376,17 @@ async def test_a_run_may_be_cancelled_at_any_moment(native: bool) -> None:
     ticks, has_ended = 0, False
     stored_by_cancelled = set()
     while not has_ended:
-        lake = Lake()
-        run, has_ended = await run_under_axe(lake, three(), ticks, native=native)
+        lake, source = late_lake(), three()
+        run, has_ended = await run_under_axe(lake, source, ticks, native=native)
         await lake.check()
+        assert isinstance(lake.catalog, LateCatalog)
+        assert len(lake.catalog.closed) == len(set(lake.catalog.closed)), ticks
         rows = await lake.catalog.runs()
         if not has_ended:
             assert [row.status for row in rows] in ([], ["aborted"], ["finished"]), ticks
         counters = run.progress().counters
         assert counters.is_balanced, (ticks, counters)
+        assert counters.listed == source.yielded, (ticks, counters)
         if rows:
             assert rows[0].counters.is_balanced, ticks
         stored_by_cancelled.add(len(await lake.ids()))
@@ -467,42 +512,50 @@ async def test_a_catalog_that_fails_ends_the_run(method: str, at_call: int) -> N
     await healed.check()
 
 
+@pytest.mark.parametrize("way", ["fails", "is cancelled"])
 @pytest.mark.parametrize("blocked", [False, True])
-async def test_workers_whose_committer_is_gone(blocked: bool) -> None:
+async def test_workers_whose_committer_is_gone(blocked: bool, way: str) -> None:
     """
-    What is finished when, or after, committing has failed is discarded, also by those who waited
-    for the committer.
+    What is finished when, or after, committing has failed or was cancelled is discarded, also by
+    those who waited for the committer.
     """
     catalog = Wrapped()
     reached, gate = Event(), Event()
 
     batches: list[Any] = []
+    kept: list[Any] = []
 
     async def fail(batch: Any, **options: Any) -> Any:
         batches.append(batch)
         reached.set()
         await gate.wait()
-        raise CatalogError("the disk is gone")
+        if way == "fails":
+            raise CatalogError("the disk is gone")
+        kept.append(batch)
+        return await catalog.catalog.commit(batch, **options)
 
     catalog.commit = fail  # type: ignore[attr-defined]
     lake = Lake(catalog=catalog)  # type: ignore[arg-type]
     count = 1000 if blocked else 100
     run = lake.run_of(offering(*[offer(number) for number in range(count)]), workers=32)
-    summaries: list[RunSummary] = []
-
-    async def execute() -> None:
-        summaries.append(await run.execute())
-
     async with create_task_group() as tg:
-        tg.start_soon(execute)
+        tg.start_soon(run.execute)
         await reached.wait()
         await wait_all_tasks_blocked()
         staged = len(staged_in(lake.files))
+        if way == "is cancelled":
+            tg.cancel_scope.cancel()
         gate.set()  # before anything is claimed: the committer waits for it behind a shield
     assert staged == min(count - len(batches[0]), 4 * commit.BATCH + 32)
-    assert summaries[0].exit_code == 3
-    assert outcome(summaries[0])["not_reached"] == count
-    assert staged_in(lake.files) == []
+    counters = run.progress().counters
+    assert counters.is_balanced
+    assert counters.listed == counters.stored + counters.not_reached
+    # What the committer had taken over when it was cancelled is finished work, and may be kept.
+    assert counters.stored == len(await lake.ids()) == sum(map(len, kept))
+    assert (kept == []) == (way == "fails")
+    (row,) = await lake.catalog.runs()
+    assert row.status == ("failed" if way == "fails" else "aborted")
+    await lake.check()
 
 
 async def test_a_store_that_can_keep_nothing_ends_the_run(lake: Lake) -> None:

@@ -359,3 +359,35 @@ async def test_a_place_is_never_given_up_twice() -> None:
     assert workers.value == 0
     workers.release()
     assert workers.value == 1
+
+
+async def test_a_place_is_never_taken_twice() -> None:
+    """
+    Parts that stop waiting while the place is taken, one after the other, get one place back.
+    """
+    workers = Semaphore(2)
+    await workers.acquire()
+    slot = Slot(workers, Stop())
+
+    async def wait_for(gate: Event) -> None:
+        async with slot.released():
+            await gate.wait()
+
+    async with create_task_group() as tg:
+        gates = [Event(), Event(), Event()]
+        tg.start_soon(wait_for, gates[0])
+        await wait_all_tasks_blocked()
+        await workers.acquire()
+        await workers.acquire()  # other Tasks are faster
+        gates[0].set()
+        await wait_all_tasks_blocked()
+        for gate in gates[1:]:
+            tg.start_soon(wait_for, gate)
+            await wait_all_tasks_blocked()
+            gate.set()
+            await wait_all_tasks_blocked()
+        workers.release()
+        workers.release()
+    assert workers.value == 1
+    slot.leave()
+    assert workers.value == 2
