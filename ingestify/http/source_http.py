@@ -184,6 +184,7 @@ class ListHttp(ClientHttp):
         super().__init__(client, on_refused=on_refused, slot=slot)
         self.requests_made = 0  # lists asked for; retries do not count
         self.validators: ListValidators | None = None  # of the first answer, if it had some
+        self.is_unchanged = False  # a 304 has ended, or should have ended, the Source's generator
         self._known = validators
 
     async def _ask(self, address: str, headers: Mapping[str, str] | None) -> bytes:
@@ -207,5 +208,6 @@ class ListHttp(ClientHttp):
         body = await self._receive(address, None, conditional, read)
         if isinstance(body, NotModified):
             self.validators = known
+            self.is_unchanged = True
             raise ListNotModified(f"{masked(address)} has not changed")
         return body

@@ -42,7 +42,7 @@ class PlanScope:
         versions = sorted(
             (feed, sorted(wanted)) for feed, wanted in self.data_spec_versions.items()
         )
-        text = f"{versions}{sorted(str(pattern) for pattern in self.patterns)}"
+        text = f"{versions}{sorted(repr(pattern) for pattern in self.patterns)}"
         return PlanKey(
             source=self.source,
             dataset_type=self.dataset_type,

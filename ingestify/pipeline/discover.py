@@ -33,6 +33,8 @@ async def discover(
     """
     try:
         await _stream(source, selector_run, http, found)
+        if http.is_unchanged:  # the Source has caught what was to end it
+            raise ListNotModified
         _check_state(selector_run)
         selector_run.status = SelectorStatus.COMPLETE
     except ListNotModified:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
-from lists import ListWorld
+import pytest
+from lists import ListSource, ListWorld
 
 from ingestify.engine import Engine
 from ingestify.model.run import RunSummary
@@ -411,3 +414,32 @@ async def test_what_is_no_longer_listed_is_gone_but_kept(
         assert (await engine.run()).counters.gone == 1
         assert (await engine.run(force=True)).counters.gone == 0
         assert await engine.store.count() == 2
+
+
+async def test_a_source_that_catches_everything_does_not_lose_its_datasets(
+    world: ListWorld,
+    provider: ProviderSimulator,
+    open_lake: Open,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """
+    A list that has not changed is no empty list, also where a Source catches what was to end it:
+    nothing is gone.
+    """
+    honest = ListSource.discover_datasets
+
+    async def catching(self: ListSource, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        with contextlib.suppress(Exception):
+            async for resource in honest(self, *args, **kwargs):
+                yield resource
+
+    monkeypatch.setattr(ListSource, "discover_datasets", catching)
+    world.set_list("a", {"id": 1}, token="t")
+    world.set_data(1, {"x": 1})
+    async with open_lake() as engine:
+        await engine.run()
+
+        summary = await engine.run()
+
+        assert [each.status for each in summary.selectors] == ["unchanged"]
+        assert summary.counters.gone == 0

@@ -22,7 +22,7 @@ PRAGMA busy_timeout = 1000;
 PRAGMA busy_timeout;
 
 -- name: set_cache_size
-PRAGMA cache_size = -32768;
+PRAGMA cache_size = -4096;
 
 -- name: set_autocheckpoint
 PRAGMA wal_autocheckpoint = 4000;
