@@ -69,11 +69,11 @@ def main() -> None:
     """Load the provider at the first argument into the folder named by the second."""
     base_url, folder = sys.argv[1], Path(sys.argv[2])
     folder.mkdir(parents=True, exist_ok=True)
-    with asyncio.Runner(loop_factory=_fastest_loop()) as runner:
+    with asyncio.Runner(loop_factory=fastest_loop()) as runner:
         runner.run(load(base_url, folder))
 
 
-def _fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
     """The event loop that ingestify takes, too: uvloop's where it is installed."""
     if find_spec("uvloop") is None:
         return None

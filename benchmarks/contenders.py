@@ -91,5 +91,6 @@ ingestion_plans:
 
 
 BARE = Script("bare", "benchmarks.bare")
+BY_HAND = Script("by hand, durable", "benchmarks.by_hand")
 INGESTIFY = Ingestify()
-CONTENDERS: tuple[Contender, ...] = (BARE, INGESTIFY)
+CONTENDERS: tuple[Contender, ...] = (BARE, BY_HAND, INGESTIFY)
