@@ -17,6 +17,7 @@ EPOCH = 1e9  # no delta in seconds is that large; every moment since 2001 is
 EPOCH_MILLISECONDS = 1e11
 
 NUMBER = re.compile(r"\s*(\d{1,15}(?:\.\d{0,9})?)\s*\Z", re.ASCII)
+SECONDS = re.compile(r"\s*(\d+(?:\.\d*)?)\s*\Z", re.ASCII)  # of any size: it is bounded here
 PARAMETER = re.compile(r"\b(q|w|r|t|limit|remaining|reset)\s*=\s*\"?(\d{1,15})", re.ASCII)
 
 
@@ -59,7 +60,7 @@ def parse_retry_after(value: str | None, now: datetime) -> float | None:
     """
     if value is None:
         return None
-    if found := NUMBER.match(value):
+    if found := SECONDS.match(value):
         return min(float(found[1]), LONGEST)
     moment = _date(value)
     if moment is None:

@@ -219,6 +219,11 @@ def coding_of(headers: Mapping[str, str]) -> str:
     return ",".join("gzip" if part == "x-gzip" else part for part in codings)
 
 
+def too_large(max_bytes: int) -> str:
+    """What is said of a body of more than *max_bytes*, and which setting would let it in."""
+    return f"larger than {max_bytes} bytes (max_body_bytes; for lists, max_list_bytes)"
+
+
 def decode_body(raw: bytes, coding: str, max_bytes: int) -> bytes:
     """*raw* without its *coding*; never more than *max_bytes* are made of it.
 
@@ -231,7 +236,7 @@ def decode_body(raw: bytes, coding: str, max_bytes: int) -> bytes:
     for part in decoder.feed(raw):
         size += len(part)
         if size > max_bytes:
-            raise InvalidBodyError(f"the body is larger than {max_bytes} bytes")
+            raise InvalidBodyError(f"the body is {too_large(max_bytes)}")
         parts.append(part)
     parts.extend(decoder.finish())
     return b"".join(parts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from types import TracebackType
 from typing import Self
@@ -20,13 +20,15 @@ from ingestify.errors import (
     TransientFetchError,
 )
 from ingestify.http.advice import Advice, as_timedelta
-from ingestify.http.codings import coding_of
+from ingestify.http.codings import coding_of, too_large
+from ingestify.http.headers import without_illegible
 from ingestify.model.addresses import masked
 from ingestify.model.http import HttpSettings
 from ingestify.ports import Response, Source
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 PASSING = frozenset({408, 425})  # and 429 and all of 5xx
+HEAD_SETTINGS = " (connect_timeout and first_byte_timeout)"
 DRAINED = 64 * 1024  # bytes of an unwanted body that are read to keep the connection
 
 
@@ -69,7 +71,7 @@ def meaning_of(status: int, advice: Advice, *, shown: str, was_conditional: bool
     if status in (404, 410):
         raise AbsentError(said, status=status)
     if status in (403, 407):
-        raise RefusedError(said, status=status)
+        raise RefusedError(f"{said}: it is not for these credentials", status=status)
     if status == 206:
         raise InvalidBodyError(f"{said}: a part, and all was asked for", status=status)
     if 200 < status < 300:
@@ -166,13 +168,14 @@ class Deadlines:
             return
         waited = self._waited + now - self._waiting
         if now >= self._ends:
-            self._missed = f"was not complete after {self._total:g} s"
+            self._missed = f"was not complete after {self._total:g} s (total_timeout)"
         elif self._head:
-            self._missed = f"did not answer within {self._head:g} s"
+            self._missed = f"did not answer within {self._head:g} s{HEAD_SETTINGS}"
         elif now - self._waiting >= self._idle:
-            self._missed = f"sent nothing for {self._idle:g} s"
+            self._missed = f"sent nothing for {self._idle:g} s (idle_timeout)"
         else:
-            self._missed = f"is too slow: {self._received} bytes in {waited:.3g} s"
+            slow = f"{self._received} bytes in {waited:.3g} s"
+            self._missed = f"is too slow: {slow} (minimum_bytes_per_second)"
         self._scope.cancel()
 
 
@@ -201,7 +204,7 @@ class Answer:
         max_bytes: int,
     ) -> None:
         self.status = response.status
-        self.headers: Mapping[str, str] = response.headers  # names in lower case
+        self.headers = without_illegible(response.headers)  # names in lower case
         self.coding = coding_of(response.headers)  # "", "gzip", "deflate" or something else
         self._url = url
         self.received = 0  # bytes of the body, as they came over the wire
@@ -248,7 +251,7 @@ class Answer:
         """
         length = self.length
         if length is not None and length > self._max_bytes:
-            raise InvalidBodyError(f"{self.url}: {length} bytes, more than {self._max_bytes}")
+            raise InvalidBodyError(f"{self.url}: {length} bytes, {too_large(self._max_bytes)}")
         most = self._max_bytes if length is None else length
         deadlines = self._deadlines
         body = self._response.chunks()
@@ -262,7 +265,9 @@ class Answer:
                 deadlines.end_wait()
             self.received += len(chunk)
             if self.received > most:
-                raise InvalidBodyError(f"{self.url} sent more than {most} bytes")
+                said = f"the {most} bytes that it announced"
+                said = f"more than {said}" if length is not None else too_large(most)
+                raise InvalidBodyError(f"{self.url} sent {said}")
             yield chunk
         if length is not None and self.received < length:
             raise TransientFetchError(f"{self.url} was cut: {self.received} of {length} bytes came")

@@ -26,6 +26,7 @@ OURS = frozenset(  # they decide how bodies travel, or whether they do
         "transfer-encoding",
     }
 )
+KEPT = ("etag", "last-modified", "content-type")  # of answers
 HARMLESS = frozenset({"accept", "accept-language"})  # may go to origins that are not the Source's
 
 
@@ -55,6 +56,12 @@ def conditional_headers(etag: str | None, last_modified: str | None) -> dict[str
     return headers
 
 
+def without_illegible(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """*headers* without those of `KEPT` that are not Unicode: they cannot be kept or sent back."""
+    odd = [name for name in KEPT if not _is_unicode(headers.get(name, ""))]
+    return {k: v for k, v in headers.items() if k not in odd} if odd else headers
+
+
 def own_headers(user_agent: str | None) -> dict[str, str]:
     """What is sent with every request."""
     return {
@@ -79,3 +86,13 @@ def _is_token(name: str) -> bool:
 
 def _is_latin(value: str) -> bool:
     return value.isascii() or all(ord(character) < 256 for character in value)
+
+
+def _is_unicode(value: str) -> bool:
+    if value.isascii():
+        return True
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # bytes that are not UTF-8 are read as lone surrogates
+        return False
+    return True

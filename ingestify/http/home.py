@@ -35,7 +35,10 @@ class Home:
         self._credential = self._name_credential()
         if settings.proxy is not None:
             userinfo = urlsplit(settings.proxy).netloc.rpartition("@")[0]
-            redactor.learn((userinfo, userinfo.partition(":")[2]))
+            redactor.learn_credentials((userinfo, userinfo.partition(":")[2]))
+        auth = source.auth
+        known = (self._userinfo, auth.headers(), auth.params())
+        redactor.learn_credentials(tuple(value for each in known for value in each.values()))
 
     @property
     def origin(self) -> Origin | None:
@@ -64,7 +67,10 @@ class Home:
         Raises:
             UnsafeTargetError: it may not be followed.
         """
-        target = follow(current, location)
+        try:
+            target = follow(current, location)
+        except UnsafeTargetError as exc:
+            raise UnsafeTargetError(f"{masked(current)} redirects astray: {exc}") from None
         old, new = Origin.of(current), Origin.of(target)
         if old.scheme == "https" and new.scheme == "http":
             raise UnsafeTargetError(f"{masked(current)} redirects from https to {new}")
@@ -90,7 +96,7 @@ class Home:
             return Request(url=url, headers=headers, settings=self._settings)
         secrets = {**self._userinfo, **{k.lower(): v for k, v in auth.headers().items()}}
         params = auth.params()
-        self._redactor.learn((*secrets.values(), *params.values()))
+        self._redactor.learn_credentials((*secrets.values(), *params.values()))
         return Request(
             url=with_params(url, params),
             headers={**self._headers, **headers, **conditional, **secrets},
@@ -100,6 +106,11 @@ class Home:
     def key_of(self, origin: Origin) -> Key:
         """What requests to *origin* are limited by. Only our own origin sees the credential."""
         return origin.netloc, self._credential if origin == self.origin else ""
+
+    def quota_of(self, origin: Origin) -> str:
+        """What the daily quota of requests to *origin* goes by, in every process."""
+        name = self._source.name
+        return name if origin == self.origin else f"{name} {origin.netloc}"
 
     def _name_credential(self) -> str:
         """A name under which equal credentials share their limits. It says nothing about them."""

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import timedelta
 from itertools import islice
 
 import anyio
 
-from ingestify.errors import StopProcessing, ThrottledError, TransientFetchError
+from ingestify.errors import ThrottledError, TransientFetchError
 from ingestify.http.advice import Advice
 from ingestify.http.circuit import Circuit, RetryBudget
+from ingestify.http.daily_quota import DailyQuota
 from ingestify.http.pacing import Concurrency, Gcra, LearntRate, QuotaWindow
 from ingestify.model.http import Limits
 from ingestify.ports import Clock
@@ -24,6 +25,7 @@ LONGEST_PAUSE = 60.0
 LOOK_AGAIN = 1.0  # seconds
 NO_TIME = 1e-9  # seconds; float sums are off by less than that
 UNTIL_A_CHANGE = math.inf
+UNTIL_REFILLED = -math.inf  # what is left of the daily quota has to be looked up
 
 
 class HostDownError(TransientFetchError):
@@ -75,7 +77,14 @@ class Waiter:
 class HostQueue:
     """Who waits for one host with one credential, and what is known about it."""
 
-    def __init__(self, host: str, limits: Limits, health: Health, clock: Clock) -> None:
+    def __init__(
+        self,
+        host: str,
+        limits: Limits,
+        health: Health,
+        clock: Clock,
+        quota: DailyQuota | None = None,
+    ) -> None:
         self.host = host
         self.limits = limits
         self.health = health
@@ -90,8 +99,7 @@ class HostQueue:
         self.rate = Gcra(limits.requests_per_second, limits.burst)
         self.learnt = LearntRate(limits.requests_per_second)
         self.window = QuotaWindow()
-        self.quota_day: date | None = None
-        self.quota_used = 0
+        self.quota = quota
 
     def cooling(self) -> float:
         now = self.clock.monotonic()
@@ -110,11 +118,16 @@ class HostQueue:
             refused=self.refused,
         )
 
-    def obstacle(self, patience: float) -> float:
-        """Seconds to wait before the next request, 0 for none; or the error that it meets."""
+    def obstacle(self, patience: float, outage: float = 0.0) -> float:
+        """Seconds to wait before the next request, 0 for none, or one of the `UNTIL_…`.
+
+        Raises what the request meets where waiting is of no use.
+        """
         now = self.clock.monotonic()
-        self._refuse_if_down(now)
-        self._refuse_if_used_up()
+        if (down := self._while_down(now, outage)) is not None:
+            return down
+        if self.quota is not None:
+            self.quota.refuse_if_used_up()
         cooling = self.cooling_until - now
         window = self.window.wait(now, self.in_flight)
         if max(cooling, window if self.in_flight == 0 else 0.0) > patience:
@@ -126,36 +139,34 @@ class HostQueue:
             return UNTIL_A_CHANGE
         if self.in_flight:  # the answers to come may say that more is left
             window = min(window, LOOK_AGAIN)
-        wait_for = max(cooling, window, self.rate.wait(now))
-        return wait_for if wait_for > NO_TIME else 0.0
+        wait_for = max(cooling, window, self.rate.wait(now), self.health.circuit.spacing(now))
+        if wait_for > NO_TIME:
+            return wait_for
+        return UNTIL_REFILLED if self.quota is not None and self.quota.is_short else 0.0
 
-    def _refuse_if_down(self, now: float) -> None:
-        closed_in = self.health.circuit.closed_in(now)
-        if closed_in is not None:
-            raise HostDownError(
-                f"{self.host} is left alone for {closed_in:.0f} s more,"
-                f" since {self.health.circuit.failures} requests in a row failed"
-            )
-
-    def _refuse_if_used_up(self) -> None:
-        quota = self.limits.daily_quota
-        if quota is not None and self.quota_used >= quota:
-            if self.quota_day is None or self.clock.now().date() <= self.quota_day:
-                raise StopProcessing(f"the daily quota of {quota} requests to {self.host} is used")
-            self.quota_used = 0
+    def _while_down(self, now: float, outage: float) -> float | None:
+        """Seconds to wait because the host is down, or None where it is not."""
+        circuit = self.health.circuit
+        closed_in = circuit.closed_in(now)
+        if closed_in is None:
+            return None
+        if not circuit.is_given_up(now, outage):
+            return UNTIL_A_CHANGE if circuit.is_probing else max(closed_in, NO_TIME)
+        raise HostDownError(
+            f"{self.host} is left alone for {closed_in:.0f} s more,"
+            f" since {circuit.failures} requests in a row failed"
+        )
 
     def take(self) -> bool:
         """A request is sent now. Returns whether it probes a host that was down."""
         self.in_flight += 1
         self.requests += 1
-        self.rate.take(self.clock.monotonic())
+        now = self.clock.monotonic()
+        self.rate.take(now)
         self.health.budget.count_request()
-        if self.limits.daily_quota is not None:
-            today = self.clock.now().date()
-            if self.quota_day is None or today > self.quota_day:
-                self.quota_day, self.quota_used = today, 0
-            self.quota_used += 1
-        return self.health.circuit.begin()
+        if self.quota is not None:
+            self.quota.take()
+        return self.health.circuit.begin(now)
 
     def leave(self) -> None:
         """A request has ended, well or not."""

@@ -6,12 +6,27 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 
+from ingestify.errors import (
+    FetchError,
+    IngestifyError,
+    RefusedError,
+    RunError,
+    StopProcessing,
+    TransientFetchError,
+)
 from ingestify.model.http import Auth
 from ingestify.ports import Source
 
+UNACCEPTED = frozenset({401, 403, 407})  # what a provider answers to credentials it refuses
+NO_ANSWER = (TransientFetchError, StopProcessing, RunError)  # these say nothing about credentials
+
 
 class Login:
-    """Knows a Source's present credentials. However many ask, one login is made at a time."""
+    """Knows a Source's present credentials. However many ask, one login is made at a time.
+
+    A login that is refused is not tried again: a few wrong passwords in a row lock many an
+    account. Whoever needs it afterwards meets the same refusal, and the provider is not asked.
+    """
 
     def __init__(self, source: Source, ask: Callable[[], Awaitable[Auth | None]]) -> None:
         self.auth: Auth = source.auth
@@ -19,10 +34,16 @@ class Login:
         self._ask = ask
         self._is_due = type(source).login is not Source.login
         self._accepted = 0  # the newest generation that the provider has accepted
+        self._refusal: tuple[str, int | None] | None = None  # text and status
         self._lock = anyio.Lock(fast_acquire=True)
 
     async def prepare(self) -> None:
-        """Log in before the first request, where the Source wants that."""
+        """Log in before the first request, where the Source wants that.
+
+        Raises:
+            RefusedError: a login was refused, now or before.
+            TransientFetchError: the login failed in a way that may pass.
+        """
         if not self._is_due:
             return
         async with self._lock:
@@ -30,9 +51,9 @@ class Login:
                 await self._log_in()
                 self._is_due = False
 
-    def accepted(self, generation: int) -> None:
-        """A request with the credentials of *generation* was not refused."""
-        if generation > self._accepted:
+    def answered(self, generation: int, status: int) -> None:
+        """A request with the credentials of *generation* was answered."""
+        if generation > self._accepted and status not in UNACCEPTED:
             self._accepted = generation
 
     async def renew(self, refused: int) -> bool:
@@ -40,6 +61,10 @@ class Login:
 
         Returns whether there are newer ones. Fresh credentials that never were accepted are not
         replaced: the next ones would be refused, too.
+
+        Raises:
+            RefusedError: a login was refused, now or before.
+            TransientFetchError: the login failed in a way that may pass.
         """
         async with self._lock:
             if self.generation > refused:
@@ -49,9 +74,26 @@ class Login:
             return await self._log_in()
 
     async def _log_in(self) -> bool:
-        auth = await self._ask()
+        if self._refusal is not None:
+            text, status = self._refusal
+            raise RefusedError(text, status=status)
+        try:
+            auth = await self._ask()
+        except NO_ANSWER:
+            raise
+        except Exception as exc:  # whatever a Source makes of an answer that it did not want
+            self._refusal = _told(exc), getattr(exc, "status", None)
+            raise
         if auth is None:
             return False
         self.auth = auth
         self.generation += 1
         return True
+
+
+def _told(exc: Exception) -> str:
+    """What is said to those who come after *exc*, without a trace tied to it."""
+    if isinstance(exc, FetchError):
+        return str(exc)
+    text = str(exc) if isinstance(exc, IngestifyError) else f"{type(exc).__name__}: {exc}"
+    return f"the login failed: {text}"

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
 import anyio.to_thread
 import msgspec
 from anyio.lowlevel import checkpoint
 
-from ingestify.errors import IngestifyError, InvalidBodyError, RecordError
+from ingestify.errors import IngestifyError, RecordError
 from ingestify.http.codings import decode_body
 from ingestify.http.exchange import Answer
 from ingestify.http.json_lists import read_entries, read_entry, read_json
@@ -98,7 +99,8 @@ class ClientHttp:
     ) -> Any:
         address = self._client.resolve(url, params)
         body = await self._ask(address, None)
-        return read_json(body, Any if type is None else type, url=masked(address))
+        with self._cleaning():
+            return read_json(body, Any if type is None else type, url=masked(address))
 
     async def get_json_items(
         self,
@@ -109,7 +111,9 @@ class ClientHttp:
         type: Any = None,  # noqa: A002
     ) -> AsyncIterator[Any]:
         address = self._client.resolve(url, params)
-        entries = read_entries(await self._ask(address, None), key, url=masked(address))
+        body = await self._ask(address, None)
+        with self._cleaning():
+            entries = read_entries(body, key, url=masked(address))
         decoder = msgspec.json.Decoder(Any if type is None else type)
         for position, entry in enumerate(entries):
             if position % PAGE == PAGE - 1:
@@ -123,6 +127,15 @@ class ClientHttp:
 
     def refuse(self, reason: str) -> None:
         self._refuse(None, reason)
+
+    @contextmanager
+    def _cleaning(self) -> Iterator[None]:
+        """What is wrong with a body may be told with words of it, and the Source's secrets."""
+        try:
+            yield
+        except IngestifyError as exc:
+            self._client.redactor.clean(exc)
+            raise
 
     def _refuse(self, position: int | None, reason: str) -> None:
         reason = self._client.redactor.redact(reason)
@@ -155,13 +168,10 @@ class ClientHttp:
         """The decoded body of *answer*, which the Source has looked at."""
         raw = b"".join([chunk async for chunk in answer.chunks()])
         most = self._client.settings.max_list_bytes
-        try:
-            if answer.coding and len(raw) > INLINE:
-                body = await anyio.to_thread.run_sync(decode_body, raw, answer.coding, most)
-            else:
-                body = decode_body(raw, answer.coding, most)
-        except InvalidBodyError as exc:
-            raise InvalidBodyError(f"{answer.url}: {exc}") from None
+        if answer.coding and len(raw) > INLINE:
+            body = await anyio.to_thread.run_sync(decode_body, raw, answer.coding, most)
+        else:
+            body = decode_body(raw, answer.coding, most)
         answer.check(body)
         return body
 
@@ -199,9 +209,14 @@ class ListHttp(ClientHttp):
 
         async def read(answer: Answer) -> bytes:
             body = await self._read(answer)
-            if answer.etag or answer.last_modified:
+            holds = self._client.redactor.holds_credential
+            etag, last_modified = (
+                said if said and not holds(said) else None
+                for said in (answer.etag, answer.last_modified)
+            )
+            if (etag or last_modified) and not holds(address):
                 self.validators = ListValidators(
-                    url=address, etag=answer.etag, last_modified=answer.last_modified
+                    url=address, etag=etag, last_modified=last_modified
                 )
             return body
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from importlib import import_module
 
+from ingestify.testing.lies import LIES
 from ingestify.testing.limits import RateLimit
 from ingestify.testing.simulator import ProviderSimulator
 from ingestify.testing.statsbomb_lists import SeasonSpec
@@ -37,6 +38,8 @@ async def _serve(arguments: argparse.Namespace) -> None:
         gzip=arguments.gzip,
         remember=0,
     )
+    for glob, lie in arguments.lie:
+        provider.script(glob, LIES[lie])
     async with provider:
         print(provider.base_url, flush=True)
         await stopped.wait()
@@ -74,6 +77,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--delay-ms", type=float, default=0)
     parser.add_argument("--requests-per-second", type=float)
     parser.add_argument("--burst", type=int, default=1)
+    parser.add_argument(
+        "--lie",
+        action="append",
+        default=[],
+        type=_lie,
+        metavar="GLOB=NAME",
+        help="a lie to tell at paths, such as 'events/*=html with 200'; a wrong name lists them",
+    )
     parser.add_argument("--gzip", action=argparse.BooleanOptionalAction, default=True)
     return parser
 
@@ -85,6 +96,13 @@ def _size(text: str) -> MatchSize | int:
         return MatchSize[text.upper()]
     except KeyError:
         raise argparse.ArgumentTypeError(f"not a size: {text!r}") from None
+
+
+def _lie(text: str) -> tuple[str, str]:
+    glob, _, name = text.rpartition("=")
+    if not glob or name not in LIES:
+        raise argparse.ArgumentTypeError(f"not a lie: {text!r}; there are: {', '.join(LIES)}")
+    return glob, name
 
 
 def _seasons(text: str) -> tuple[SeasonSpec, ...]:

@@ -16,6 +16,7 @@ from aiohttp import hdrs, web
 
 from ingestify.testing.answers import AnswerForm
 from ingestify.testing.behaviours import Behaviour, refusal
+from ingestify.testing.lies import LIES
 from ingestify.testing.limits import LimitGate, RateLimit
 from ingestify.testing.records import Ledger, RequestRecord, record_of
 from ingestify.testing.worlds import EvolvingWorld, World
@@ -125,6 +126,10 @@ class ProviderSimulator:
         """Follow *script* no longer."""
         self._scripts.remove(script)
 
+    def heal(self) -> None:
+        """Follow no script any longer: be honest from now on."""
+        self._scripts.clear()
+
     def count(self, glob: str = "*", *, status: int | None = None) -> int:
         """How many of the remembered requests match; `*` matches slashes too."""
         return sum(
@@ -208,7 +213,21 @@ class ProviderSimulator:
                 return web.json_response(self.stats())
             case "POST", "evolve":
                 return self._evolve(await request.text())
-        return web.Response(status=404, text="404: GET stats, POST reset, POST evolve")
+            case "POST", "lie":
+                return self._lie(await request.text())
+            case "POST", "heal":
+                self.heal()
+                return web.json_response({})
+        known = "GET stats, POST reset, POST evolve, POST lie, POST heal"
+        return web.Response(status=404, text=f"404: {known}")
+
+    def _lie(self, order: str) -> web.Response:
+        try:
+            asked = json.loads(order)
+            self.script(asked["glob"], LIES[asked["lie"]], times=asked.get("times"))
+        except (KeyError, TypeError, ValueError) as exc:
+            return web.Response(status=400, text=f"{exc}; there are: {', '.join(LIES)}")
+        return web.json_response(asked)
 
     def _evolve(self, order: str) -> web.Response:
         if not isinstance(self.world, EvolvingWorld):

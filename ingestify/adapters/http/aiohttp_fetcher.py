@@ -38,6 +38,7 @@ MAX_FIELD_BYTES = 16 * 1024  # of one header
 MAX_HEADERS = 256
 READ_BYTES = 256 * 1024  # of a body that are read ahead; twice as much stops the sender
 CLOSING_SECONDS = 5
+LAST_RESORT_SECONDS = 0.5  # after every deadline that our caller keeps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +60,9 @@ class AiohttpFetcher:
     written out are refused then.
     """
 
-    def __init__(self, connections: int) -> None:
+    def __init__(self, connections: int, *, keeps_connections: bool = True) -> None:
         self._connections = connections
+        self._keeps_connections = keeps_connections
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
         self._routes: dict[HttpSettings, _Route] = {}
         self._last: _Route | None = None  # spares most requests the hash of their settings
@@ -68,11 +70,17 @@ class AiohttpFetcher:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, *, connections: int = 256) -> AsyncIterator[Self]:
-        """A fetcher that keeps at most *connections* open, over all hosts."""
+    async def open(
+        cls, *, connections: int = 256, keeps_connections: bool = True
+    ) -> AsyncIterator[Self]:
+        """A fetcher that uses at most so many *connections* at once, over all hosts.
+
+        Args:
+            keeps_connections: for the next request; as many to each host may be idle then.
+        """
         import aiohttp  # noqa: F401  # now, rather than while the first request is timed
 
-        fetcher = cls(connections)
+        fetcher = cls(connections, keeps_connections=keeps_connections)
         try:
             yield fetcher
         finally:
@@ -109,8 +117,9 @@ class AiohttpFetcher:
                 total=None,
                 connect=settings.connect_timeout.total_seconds(),
                 # It goes on counting between the parts of a body, which are idle for as long as
-                # our caller allows.
-                sock_read=max(settings.first_byte_timeout, settings.idle_timeout).total_seconds(),
+                # our caller allows; and it comes last, since our caller knows what was late.
+                sock_read=max(settings.first_byte_timeout, settings.idle_timeout).total_seconds()
+                + LAST_RESORT_SECONDS,
             ),
             ssl=context,
             proxy=None if settings.proxy is None else yarl.URL(settings.proxy),
@@ -119,11 +128,14 @@ class AiohttpFetcher:
     def _session(self, only_public: bool) -> aiohttp.ClientSession:
         import aiohttp
 
+        from ingestify.adapters.http.connections import CarefulConnector
+
         if only_public not in self._sessions:
             resolver: Any = aiohttp.DefaultResolver()
             session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
+                connector=CarefulConnector(
                     limit=self._connections,
+                    force_close=not self._keeps_connections,
                     resolver=cast(Any, PublicResolver(resolver)) if only_public else resolver,
                 ),
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -258,7 +270,7 @@ def explain(exc: Exception, url: str) -> IngestifyError:
         case aiohttp.ClientPayloadError():
             return TransientFetchError(f"{shown}: the body was cut, or is not framed as HTTP wants")
         case aiohttp.ClientResponseError():
-            return TransientFetchError(f"{shown}: the answer is not HTTP")
+            return TransientFetchError(f"{shown}: the answer is not HTTP, or its head is too large")
         case aiohttp.InvalidURL():
             return UnsafeTargetError(f"{shown}: not an address to send a request to")
         case aiohttp.ClientError() | OSError():
