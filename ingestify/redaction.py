@@ -1,17 +1,31 @@
-"""Takes the known secrets out of texts that people will read."""
+"""Takes the known secrets out of texts that people will read, and out of what is kept.
+
+Two kinds are told apart. *Secrets* are all that a configuration hides, be it a password or the
+name of a league that came from the environment: they are taken out of messages. *Credentials* are
+what is sent to prove who we are: they are taken out of data, too, which may well speak of leagues.
+"""
 
 from __future__ import annotations
 
 import base64
 import binascii
+import html
 import re
-from collections.abc import Iterable, Iterator
-from urllib.parse import quote, quote_plus
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeVar
+from urllib.parse import unquote
 
-from ingestify.errors import IngestifyError
+T = TypeVar("T")
 
 SHORTEST = 4  # shorter ones would black out words that have nothing to do with them
+SHORTEST_IN_DATA = 12  # shorter credentials may well be words of the data
+SHORTEST_PART = 8  # of a header's value, such as a cookie's
 MASK = "***"
+ESCAPED = "\"'/"  # may stand after a backslash, in JSON or in a repr
+REST_OF_WORD = r"""[^\s"'<>&,;]*"""
+ALIKE = re.compile(r"[A-Za-z0-9]*")
+CONTROLS = {"\n": "n", "\r": "r", "\t": "t"}
 
 
 class Redactor:
@@ -19,52 +33,209 @@ class Redactor:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._secrets: set[str] = set()
-        self._pattern: re.Pattern[str] | None = None
+        self._credentials: set[str] = set()
+        self._in_texts = Finder(())
+        self._in_data = Finder(())
         self._last: tuple[str, ...] = ()
-        self.learn(tuple(secrets))
+        self.learn(secrets)
 
-    def learn(self, secrets: tuple[str, ...]) -> None:
-        """Know these, too: values of headers and parameters, and userinfo."""
-        if secrets == self._last:  # nearly always: this is called for every request
+    def learn(self, secrets: Iterable[str]) -> None:
+        """Know these, too, as what no message may hold."""
+        known = {part for secret in secrets for part in _parts(secret) if len(part) >= SHORTEST}
+        if not known <= self._secrets:
+            self._secrets |= known
+            self._in_texts = Finder(self._secrets, self._credentials)
+
+    def learn_credentials(self, credentials: tuple[str, ...]) -> None:
+        """Know these, too, as what is kept nowhere: header values, parameters and userinfo."""
+        if credentials == self._last:  # nearly always: this is called for every request
             return
-        self._last = secrets
-        known = {form for secret in secrets for form in _forms(secret) if len(form) >= SHORTEST}
-        if known <= self._secrets:
-            return
-        self._secrets |= known
-        longest_first = sorted(self._secrets, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, longest_first)))
+        self._last = credentials
+        parts = {part for each in credentials for part in _parts(each)}
+        known = {part for part in parts if len(part) >= SHORTEST_IN_DATA}
+        self.learn(credentials)
+        if not known <= self._credentials:
+            self._credentials |= known
+            self._in_data = Finder(self._credentials)
+            self._in_texts = Finder(self._secrets, self._credentials)
 
     def holds_secret(self, text: str) -> bool:
         """Whether a known secret stands in *text*."""
-        return self._pattern is not None and self._pattern.search(text) is not None
+        return self._in_texts.is_in(text)
+
+    def holds_credential(self, text: str) -> bool:
+        """Whether a known credential stands in *text*, which is to be kept."""
+        return self._in_data.is_in(text)
 
     def redact(self, text: str) -> str:
         """*text* with every known secret replaced."""
-        return text if self._pattern is None else self._pattern.sub(MASK, text)
+        return self._in_texts.mask(text)
 
-    def clean(self, error: IngestifyError) -> None:
-        """Take the secrets out of the text of *error*, and of what led to it."""
-        seen: set[int] = set()
-        step: BaseException | None = error
-        while step is not None and id(step) not in seen:
-            seen.add(id(step))
-            if any(isinstance(arg, str) and self.holds_secret(arg) for arg in step.args):
-                step.args = tuple(
-                    self.redact(arg) if isinstance(arg, str) else arg for arg in step.args
-                )
-            step = step.__cause__ or step.__context__
+    def conceal(self, value: T) -> T:
+        """*value*, as JSON has it, with every known credential in its texts replaced."""
+        return value if self._in_data.is_idle else _without(self._in_data, value)
+
+    def clean(self, error: BaseException) -> None:
+        """Take the secrets out of the text of *error*, and of what led to it.
+
+        What led to it and cannot be cleaned is cut off.
+        """
+        if self._in_texts.is_idle:
+            return
+        steps = list(_chain(error))
+        for step in steps:
+            if self._tells(step):
+                step.args = _without(self._in_texts, step.args)
+                if notes := getattr(step, "__notes__", None):
+                    step.__notes__ = _without(self._in_texts, notes)
+        for step in steps:
+            if step.__cause__ is not None and self._tells(step.__cause__):
+                step.__cause__ = None
+            if step.__context__ is not None and self._tells(step.__context__):
+                step.__context__ = None
+
+    def traceback(self, error: BaseException) -> str:
+        """The traceback of *error* without secrets; *error* stays as it is."""
+        return self.redact("".join(traceback.format_exception(error))).rstrip()
+
+    def _tells(self, error: BaseException) -> bool:
+        try:
+            told = f"{error}{error!r}{error.args!r}{getattr(error, '__notes__', '')}"
+        except Exception:  # a stranger's: nobody knows what it would say next time
+            return True
+        return self.holds_secret(told)
 
 
-def _forms(secret: str) -> Iterator[str]:
-    yield from (secret, quote(secret, safe=""), quote(secret), quote_plus(secret))
+class Finder:
+    """Finds *secrets*, and what begins like those that *may be cut*, in any form, in a text.
+
+    Letters and digits are written alike in all forms. A text without the longest row of them, of
+    any of the secrets, holds none of these; that is quickly seen of nearly all texts.
+    """
+
+    def __init__(self, secrets: Iterable[str], may_be_cut: Iterable[str] = ()) -> None:
+        longest_first = sorted(secrets, key=lambda each: (-len(each), each))
+        beginnings = {each[: max(SHORTEST_PART, len(each) // 4)] for each in may_be_cut}
+        forms = ["".join(map(_any_form, each)) for each in longest_first]
+        forms += ["".join(map(_any_form, each)) + REST_OF_WORD for each in sorted(beginnings)]
+        rows = {max(ALIKE.findall(each), key=len) for each in (*longest_first, *beginnings)}
+        self.is_idle = not forms
+        self._pattern = re.compile("|".join(forms))
+        # Of rows within one another, the shortest is enough.
+        self._rows = [row for row in rows if not any(o in row for o in rows - {row})]
+
+    def is_in(self, text: str) -> bool:
+        """Whether there is something to be found in *text*."""
+        return any(row in text for row in self._rows) and bool(self._pattern.search(text))
+
+    def mask(self, text: str) -> str:
+        """*text* with all that is found replaced."""
+        return self._pattern.sub(MASK, text) if any(row in text for row in self._rows) else text
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """*error*, all that led to it, and all that is grouped in it."""
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        step = waiting.pop()
+        if step is None or id(step) in seen:
+            continue
+        seen.add(id(step))
+        yield step
+        waiting += [step.__cause__, step.__context__]
+        if isinstance(step, BaseExceptionGroup):
+            waiting += step.exceptions
+
+
+def _without(finder: Finder, value: Any) -> Any:
+    """*value* with what *finder* finds in its texts replaced."""
+    if isinstance(value, str):
+        return finder.mask(value)
+    if isinstance(value, Mapping):
+        return {_without(finder, k): _without(finder, v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        parts = [_without(finder, each) for each in value]
+        return tuple(parts) if isinstance(value, tuple) else parts
+    if value is None or isinstance(value, bool | int | float | BaseException):
+        return value
+    return MASK if finder.is_in(repr(value)) else value
+
+
+def _parts(secret: str) -> Iterator[str]:
+    """*secret*, and what of it is secret by itself or means the same."""
+    yield secret
+    if (decoded := unquote(secret)) != secret:  # as it was written into an address
+        yield from _parts(decoded)
+    yield from _in_base64(secret)
     scheme, _, rest = secret.partition(" ")
     if rest:  # "Bearer abc", "Basic abc"
-        yield from _forms(rest)
+        yield from _parts(rest)
     if scheme.lower() == "basic":
         try:
             pair = base64.b64decode(rest, validate=True).decode()
         except (binascii.Error, UnicodeDecodeError):
             return
-        yield from _forms(pair)
-        yield from _forms(pair.partition(":")[2])
+        yield from _parts(pair)
+        yield from _parts(pair.partition(":")[2])
+    for each in re.split(r"[;,]\s*", secret):  # 'session=abc; theme=dark', 'Token key="abc"'
+        part = each.partition("=")[2].strip('"')
+        if len(part) >= SHORTEST_PART and part != secret:
+            yield from _parts(part)
+
+
+def _in_base64(secret: str) -> Iterator[str]:
+    """What base64 makes of *secret* alone, and of a text that it is a part of.
+
+    Three bytes become four characters, so there are three ways; characters at both ends that
+    depend on what stands there are left out.
+    """
+    coded = secret.encode(errors="surrogateescape")
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        yield encode(coded).decode().rstrip("=")
+        for before in range(3):
+            text = encode(b" " * before + coded).decode()
+            end = (before + len(coded)) * 8 // 6
+            yield text[(0, 2, 3)[before] : end]
+
+
+def _any_form(character: str) -> str:
+    """A pattern for *character* however it is encoded: in addresses, forms, JSON, HTML, a repr."""
+    if character.isascii() and character.isalnum():
+        return character
+    code, coded = ord(character), character.encode(errors="surrogatepass")
+    forms = [
+        "".join(f"%(?:25)*{_hex(byte, 2)}" for byte in coded),  # also encoded more than once
+        "".join(rf"\\+x{_hex(byte, 2)}" for byte in coded),
+        rf"\\+x{_hex(code, 2)}" if code < 256 else rf"\\+U{_hex(code, 8)}",
+        "".join(rf"\\+u{_hex(unit, 4)}" for unit in _utf16(character)),
+        rf"&#0*{code};",
+        rf"&#[xX]0*{_hex(code, 1)};",
+    ]
+    if (named := html.escape(character)) != character:
+        forms.append(named)
+    if code > 127:  # what some make of UTF-8
+        forms.append(re.escape(coded.decode("latin-1")))
+        forms.append(re.escape(coded.decode("ascii", "surrogateescape")))
+    if character == " ":  # in a form, which may stand in an address
+        forms += [r"\+", "%(?:25)*2[bB]"]
+    elif character in CONTROLS:
+        forms.append(r"\\+" + CONTROLS[character])
+    # By itself last: other forms may begin with it.
+    if character in ESCAPED:
+        forms.append(r"\\*" + character)
+    else:
+        forms.append(r"\\+" if character == "\\" else re.escape(character))
+    return f"(?:{'|'.join(forms)})"
+
+
+def _utf16(character: str) -> Iterator[int]:
+    coded = character.encode("utf-16-be", "surrogatepass")
+    yield from (int.from_bytes(coded[at : at + 2], "big") for at in range(0, len(coded), 2))
+
+
+def _hex(number: int, digits: int) -> str:
+    """A pattern for *number* in hexadecimal, in capitals or not."""
+    return "".join(
+        f"[{each}{each.upper()}]" if each.isalpha() else each for each in f"{number:0{digits}x}"
+    )

@@ -15,7 +15,10 @@ from ingestify.testing import ProviderSimulator
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from canary import pytest_configure, pytest_runtest_makereport
 from lists import ListSource, ListWorld
+
+__all__ = ["pytest_configure", "pytest_runtest_makereport"]  # pytest calls them
 
 SHARED_DATA = Path(__file__).parents[1].parent / "shared" / "data"
 

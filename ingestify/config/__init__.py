@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from pydantic import ValidationError
 
@@ -23,6 +23,7 @@ from ingestify.config.sections import (
     ObjectSpec,
     PlanConfig,
     SourceConfig,
+    SubscriberConfig,
 )
 from ingestify.config.yaml import Document, KeyPath, Problem, read_yaml
 from ingestify.errors import ConfigError
@@ -43,6 +44,7 @@ __all__ = [
     "ObjectSpec",
     "PlanConfig",
     "SourceConfig",
+    "SubscriberConfig",
     "config_schema",
     "load_config",
     "parse_config",
@@ -51,6 +53,10 @@ __all__ = [
 MAX_BYTES = 4 * 1024**2
 HIDDEN = "***"
 SECRET_NAME = re.compile(r"pass(word|wd|phrase)?\b|secret|token|api_?key|credential|auth", re.I)
+# Scheme, userinfo, host and path, query and fragment; no match where they cannot be told apart.
+ADDRESS = re.compile(
+    r"([a-z][a-z0-9+.-]*://)(?:([^\s?#]+)@)?([\w.:\[\]-]+(?:/[^\s?#@]*)?)([?#][^\s@]*)?\Z", re.I
+)
 USERINFO = re.compile(r"(?<=://)\S+(?=@)")
 
 
@@ -62,7 +68,7 @@ class Config:
     sources: Mapping[str, SourceConfig]
     dataset_types: tuple[DatasetTypeConfig, ...] = ()
     ingestion_plans: tuple[PlanConfig, ...] = ()
-    event_subscribers: tuple[ObjectSpec, ...] = ()
+    event_subscribers: tuple[SubscriberConfig, ...] = ()
     file: Path | None = None  # what it was read from, absolute
     folder: Path  # absolute; dotted paths may name modules in it
     shown: Mapping[str, Any] = field(repr=False)  # as written, "***" for what may be secret
@@ -219,15 +225,29 @@ def _contradictions(document: Document) -> Iterator[Problem]:
             path = ("dataset_types", at)
             yield Problem(path, f"stands twice: {kind}", document.line_of(path))
         seen.add(kind)
+    readers: set[str] = set()
+    for at, each in _entries(written.get("event_subscribers")):
+        reader = (each.get("name") or each.get("type")) if isinstance(each, dict) else each
+        if isinstance(reader, str) and reader in readers:
+            path = ("event_subscribers", at)
+            text = f'stands twice: {reader}; give one of them a "name" of its own'
+            yield Problem(path, text, document.line_of(path))
+        readers.add(str(reader))
+
+
+def _entries(section: object) -> Iterator[tuple[int, Any]]:
+    if isinstance(section, list):
+        yield from enumerate(section)
 
 
 def _mappings(section: object) -> Iterator[tuple[int, dict[Any, Any]]]:
-    if isinstance(section, list):
-        yield from ((at, each) for at, each in enumerate(section) if isinstance(each, dict))
+    yield from ((at, each) for at, each in _entries(section) if isinstance(each, dict))
 
 
 def _shown(value: Any, path: KeyPath, from_environment: frozenset[KeyPath]) -> Any:
     """*value* as JSON has it, without what may be secret."""
+    if _is_address(value, path):
+        return plain_address(value)
     if path in from_environment or (value is not None and _may_be_secret(value, path)):
         return HIDDEN
     if isinstance(value, Mapping):
@@ -237,6 +257,16 @@ def _shown(value: Any, path: KeyPath, from_environment: frozenset[KeyPath]) -> A
     if isinstance(value, str):
         return USERINFO.sub(HIDDEN, value)
     return value if value is None or isinstance(value, bool | int | float) else str(value)
+
+
+def plain_address(text: str) -> str:
+    """Scheme, host and path of *text*; whatever else it holds may be secret."""
+    found = ADDRESS.match(text)
+    return f"{found[1]}{found[3]}" if found else HIDDEN
+
+
+def _is_address(value: object, path: KeyPath) -> TypeGuard[str]:
+    return isinstance(value, str) and path[-1:] == ("base_url",) and "configuration" in path
 
 
 def _may_be_secret(value: object, path: KeyPath) -> bool:

@@ -64,6 +64,11 @@ def _number(written: Any) -> Any:
     return written
 
 
+def _size_or_nothing(written: Any) -> int:
+    is_nothing = written == "0" or (written == 0 and not isinstance(written, bool))
+    return 0 if is_nothing else size(written)
+
+
 def _versions(written: Any) -> DataSpecVersions:
     if isinstance(written, DataSpecVersions):
         return written
@@ -197,6 +202,7 @@ Redirects = Annotated[int, BeforeValidator(_checked(_number)), Field(ge=0, le=50
 Rate = Annotated[float, BeforeValidator(_checked(_number)), Field(gt=0, allow_inf_nan=False)]
 Duration = Annotated[timedelta, PlainValidator(_checked(duration)), _schema(NUMBER)]
 Size = Annotated[int, PlainValidator(_checked(size)), _schema(NUMBER)]
+SizeOrNothing = Annotated[int, PlainValidator(_checked(_size_or_nothing)), _schema(NUMBER)]
 Share = Annotated[float, PlainValidator(_checked(share)), _schema(NUMBER)]
 
 CatalogAddress = Annotated[CatalogUrl, PlainValidator(_address(CatalogUrl)), _schema("string")]

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ingestify.config import ADDRESS, HIDDEN, SECRET_NAME
+
 if TYPE_CHECKING:
     from ingestify.config import Config
 
@@ -13,14 +15,40 @@ PLAIN_ADDRESS = re.compile(r"https?://[^@?]*\Z")  # hidden where it comes from t
 
 
 def secrets_in(config: Config) -> frozenset[str]:
-    """Every text among the options of the Sources that `Config.shown` does not show."""
+    """Every text among the options of Sources and subscribers that `Config.shown` hides."""
     shown = config.shown.get("sources") or {}
     found: set[str] = set()
     for name, source in config.sources.items():
         written = shown.get(name) if isinstance(shown, Mapping) else None
         masked = written.get("configuration") if isinstance(written, Mapping) else None
         found.update(_hidden(source.configuration, masked))
+    subscribers = config.shown.get("event_subscribers")
+    for at, subscriber in enumerate(config.event_subscribers):
+        written = subscribers[at] if isinstance(subscribers, list) else None
+        masked = written.get("configuration") if isinstance(written, Mapping) else None
+        found.update(_hidden(subscriber.configuration, masked))
     return frozenset(found)
+
+
+def credentials_in(config: Config) -> frozenset[str]:
+    """Every text among the options of the Sources whose name says that it is a credential."""
+    return frozenset(
+        text
+        for source in config.sources.values()
+        for text in _named_so(source.configuration, is_named_so=False)
+    )
+
+
+def _named_so(value: Any, *, is_named_so: bool) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for name, part in value.items():
+            says_so = is_named_so or bool(SECRET_NAME.search(str(name)))
+            yield from _named_so(part, is_named_so=says_so)
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        for part in value:
+            yield from _named_so(part, is_named_so=is_named_so)
+    elif isinstance(value, str) and is_named_so and not PLAIN_ADDRESS.match(value):
+        yield value
 
 
 def _hidden(value: Any, shown: Any) -> Iterator[str]:
@@ -34,3 +62,5 @@ def _hidden(value: Any, shown: Any) -> Iterator[str]:
             yield from _hidden(part, shown[at] if listed else shown)
     elif isinstance(value, str) and value != shown and not PLAIN_ADDRESS.match(value):
         yield value
+        if shown != HIDDEN and (address := ADDRESS.match(value)):
+            yield from filter(None, re.split(r"[:?#&=]", f"{address[2] or ''}{address[4] or ''}"))

@@ -23,6 +23,7 @@ from ingestify.config.fields import (
     Redirects,
     Share,
     Size,
+    SizeOrNothing,
     TablePrefix,
     UserAgent,
     Versions,
@@ -70,6 +71,7 @@ class MainConfig(Section):
     metadata_options: MetadataOptions = MetadataOptions()
     concurrency: Count | None = None  # workers in all
     recheck: Share = 0.0
+    min_free_space: SizeOrNothing = 256_000_000  # bytes; with less on its disks a Run ends
 
 
 class LimitsConfig(Section):
@@ -97,6 +99,7 @@ class HttpConfig(Section):
     max_list_bytes: Size | None = None
     attempts: Count | None = None
     retry_budget: Duration | None = None
+    outage_patience: Duration | None = None
     max_retry_after: Duration | None = None
     max_redirects: Redirects | None = None
     redirect_hosts: Hosts | None = None
@@ -125,6 +128,18 @@ class ObjectSpec(Section):
     type: Name
     configuration: Configuration = Field(default_factory=dict, repr=False)
 
+
+class SubscriberConfig(ObjectSpec):
+    """A class that is told what was committed."""
+
+    name: Name | None = None  # what its place in the event log is kept under; None: its type
+    start: Literal["beginning", "now"] = "beginning"  # of the log, where it is new
+
+    @property
+    def reader_name(self) -> str:
+        """What its place in the event log is kept under."""
+        return self.name or self.type
+
     @property
     def is_event_log(self) -> bool:
         """Whether this asks for the event log, which is always kept here."""
@@ -132,6 +147,9 @@ class ObjectSpec(Section):
 
 
 Spec = Annotated[ObjectSpec, BeforeValidator(as_object, json_schema_input_type=ObjectSpec | str)]
+Subscriber = Annotated[
+    SubscriberConfig, BeforeValidator(as_object, json_schema_input_type=SubscriberConfig | str)
+]
 
 
 class IdentifierKey(Section):
@@ -178,4 +196,4 @@ class ConfigFile(Section):
     dataset_types: tuple[DatasetTypeConfig, ...] = ()
     ingestion_plans: tuple[PlanConfig, ...] = ()
     extract_jobs: tuple[PlanConfig, ...] = ()  # the older name of ingestion_plans
-    event_subscribers: tuple[Spec, ...] = ()
+    event_subscribers: tuple[Subscriber, ...] = ()

@@ -109,7 +109,7 @@ class _Reader:
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, path)
         if node.tag not in (TAG + "map", TAG + "seq"):
-            return self._problem(node, path, f"the tag {node.tag} is not known here")
+            return self._problem(node, path, _unknown_tag(node.tag, path))
         if id(node) in self._open:
             raise self._fatal(node, "an alias inside of what it stands for")
         if len(path) > MAX_DEPTH:
@@ -160,7 +160,7 @@ class _Reader:
         try:
             if node.tag == ENV_TAG:
                 return self._from_environment(node.value, path)
-            value = self._plain(node)
+            value = self._plain(node, path)
             if isinstance(value, str):
                 refuse_secrets_manager(value)
             return value
@@ -175,11 +175,11 @@ class _Reader:
         self.secrets.update([value, *parts])
         return value
 
-    def _plain(self, node: yaml.ScalarNode) -> Any:
+    def _plain(self, node: yaml.ScalarNode, path: KeyPath) -> Any:
         if node.tag in TEXT_TAGS:
             return node.value
         if node.tag not in SCALAR_TAGS:
-            raise ConfigError(f"the tag {node.tag} is not known here")
+            raise ConfigError(_unknown_tag(node.tag, path))
         kind = node.tag.removeprefix(TAG)
         # YAML 1.1 reads 010 as 8, 1:30 as 90 and 2022_2023 as 20222023: an identifier that is
         # written so would silently become another one.
@@ -197,6 +197,13 @@ class _Reader:
 
     def _fatal(self, node: yaml.Node, message: str) -> ConfigError:
         return ConfigError(f"{self._name}:{_line(node)}: {message}")
+
+
+def _unknown_tag(tag: str, path: KeyPath) -> str:
+    """What is wrong with *tag*. Among options it may be a password that begins like a tag."""
+    if "configuration" in path and tag.startswith("!") and tag != ENV_TAG:
+        return "a tag that is not known here; put text that begins with ! in quotes"
+    return f"the tag {tag} is not known here"
 
 
 def _line(node: yaml.Node) -> int:
