@@ -21,18 +21,19 @@ class BenchmarkError(Exception):
 class Usage:
     """What one process used, from its first instruction to its end."""
 
+    code: int  # that it ended with
     wall_seconds: float
     cpu_seconds: float  # user and system, all threads
     peak_bytes: int  # resident; never less than this process had when it started the other
 
 
-def run(command: Sequence[str], *, log: Path) -> Usage:
+def run(command: Sequence[str], *, log: Path, ends_with: Sequence[int] = (0,)) -> Usage:
     """Run *command* to its end, with what it says in *log*.
 
     What others have written is brought to the disk first, so that nobody pays for it who syncs.
 
     Raises:
-        BenchmarkError: it ended with another code than 0.
+        BenchmarkError: it ended with a code that is not among *ends_with*.
     """
     os.sync()
     with log.open("wb") as output:
@@ -48,10 +49,11 @@ def run(command: Sequence[str], *, log: Path) -> Usage:
             raise
         wall_seconds = time.perf_counter() - began
     process.returncode = os.waitstatus_to_exitcode(status)  # it has been waited for already
-    if process.returncode != 0:
+    if process.returncode not in ends_with:
         said = log.read_text(errors="replace")[-2000:]
         raise BenchmarkError(f"{' '.join(command)} ended with {process.returncode}:\n{said}")
     return Usage(
+        code=process.returncode,
         wall_seconds=wall_seconds,
         cpu_seconds=used.ru_utime + used.ru_stime,
         peak_bytes=used.ru_maxrss * PEAK_UNIT,
