@@ -14,13 +14,16 @@ from ingestify.model.settings import duration, share
 from ingestify.plugins.objects import call, load_object, near
 from ingestify.policy import FetchPolicy
 from ingestify.ports import Source
+from ingestify.subscriber import HANDLERS, handlers_of
 
 if TYPE_CHECKING:
-    from ingestify.config.sections import ObjectSpec, SourceConfig
+    from ingestify.config.sections import ObjectSpec, SourceConfig, SubscriberConfig
+    from ingestify.store import DatasetStore
 
 __all__ = [
     "SourceType",
     "build_source",
+    "build_subscriber",
     "construct",
     "load_fetch_policy",
     "load_object",
@@ -105,6 +108,28 @@ def load_fetch_policy(
     return policy
 
 
+def build_subscriber(
+    config: SubscriberConfig, store: DatasetStore, folder: Path | None = None
+) -> Any:
+    """The subscriber that *config* describes, given *store* if its constructor wants it.
+
+    Raises:
+        ConfigError: its class cannot be loaded, has no handler, or does not take these options.
+    """
+    try:
+        kind = load_object(config.type, folder=folder)
+        if not isinstance(kind, type):
+            raise ConfigError(f"{config.type} is not a class")
+        arguments = (store,) if _first_parameter(kind) == "store" else ()
+        subscriber = call(kind, *arguments, configuration=config.configuration)
+        if not handlers_of(subscriber):
+            known = ", ".join(HANDLERS)
+            raise ConfigError(f"{config.type} has no handler; it may have any of {known}")
+    except ConfigError as exc:
+        raise ConfigError(f"event_subscribers: {exc}") from exc.__cause__
+    return subscriber
+
+
 def construct(spec: ObjectSpec, *arguments: Any, folder: Path | None = None) -> Any:
     """What *spec* names, called with *arguments* and its configuration as keywords.
 
@@ -112,6 +137,13 @@ def construct(spec: ObjectSpec, *arguments: Any, folder: Path | None = None) -> 
         ConfigError: there is no such thing, or it does not take these options.
     """
     return call(load_object(spec.type, folder=folder), *arguments, configuration=spec.configuration)
+
+
+def _first_parameter(kind: type) -> str | None:
+    try:
+        return next(iter(inspect.signature(kind).parameters), None)
+    except (TypeError, ValueError):  # written in C
+        return None
 
 
 def _entry_points() -> list[EntryPoint]:
