@@ -17,6 +17,14 @@ VERBS = {  # in the order in which people meet them
     "invalidate": ("lake", "Mark the newest revision of datasets as wrong."),
     "runs": ("history", "List the newest runs, newest first."),
     "failed": ("history", "Look at what could not be done."),
+    "verify": (
+        "upkeep",
+        "Read every stored file, and compare it with what the catalog says of it.",
+    ),
+    "gc": ("upkeep", "Remove what interrupted runs have left behind."),
+    "delete": ("upkeep", "Delete datasets: their rows, revisions and bytes."),
+    "backup": ("backup", "Copy the catalog to PATH, also while a run goes on."),
+    "events": ("events", "Look at the event log and its readers."),
     "source": ("source", "Look at the sources that can be used."),
     "config": ("config", "Check a configuration, or see what may stand in one."),
     "demo": ("demo", "Watch a lake grow, on your machine alone."),
@@ -65,7 +73,7 @@ def _print_version(ctx: click.Context, param: click.Parameter, wanted: bool) -> 
 @click.group(
     cls=Verbs,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 all done; 1 done, but some datasets or selectors failed; 2 wrong usage "
+    epilog="Exit codes: 0 all done; 1 done, but something failed, or is damaged; 2 wrong usage "
     "or configuration; 3 could not go on; 4 stopped early on purpose; 130, 143 interrupted.",
 )
 @click.option(

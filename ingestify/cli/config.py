@@ -62,8 +62,12 @@ def _build(config: Config) -> None:
         ConfigError: something in it cannot be built.
     """
     from ingestify.plugins import build_source, load_fetch_policy
+    from ingestify.plugins.plans import check_plan
 
-    for name, source in config.sources.items():
-        build_source(name, source, config.folder)
+    sources = {
+        name: build_source(name, written, config.folder) for name, written in config.sources.items()
+    }
     for plan in config.ingestion_plans:
+        source = sources[plan.source]
+        check_plan(source, plan, config.identifier_keys(source.provider, plan.dataset_type))
         load_fetch_policy(plan.fetch_policy, recheck=config.recheck_of(plan), folder=config.folder)

@@ -71,7 +71,7 @@ async def _supervise(path: Path) -> int:
     from ingestify.cli.demo_provider import simulated_provider
 
     async with anyio.create_task_group() as tg:
-        signals = Signals(scope=tg.cancel_scope, ask_to_stop=lambda: False)
+        signals = Signals(ask_to_stop=lambda: False, stop_at_once=tg.cancel_scope.cancel)
         await tg.start(signals.watch)
         async with simulated_provider() as provider:
             await Demo(path, provider).tell()

@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from ingestify.cli.addresses import parse_address
-from ingestify.cli.lake import describe_choice, for_programs, read_lake
+from ingestify.cli.lake import check_names, describe_choice, for_programs, read_lake
 from ingestify.cli.options import json_option, lake_options
 from ingestify.cli.screen import (
     Row,
@@ -131,6 +131,7 @@ async def _find_one(catalog: Catalog, query: DatasetQuery, address: Sequence[str
         hint = ""
         if query.dataset_id is not None:
             hint = "; besides by its id, a dataset is found by its identity, as in match_id=3773386"
+        await check_names(catalog, query)
         raise ConfigError(f"no dataset in bucket {query.bucket} is {' '.join(address)}{hint}")
     if len(found) > 1:
         few = found[:MOST_CANDIDATES]

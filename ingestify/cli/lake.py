@@ -70,6 +70,7 @@ def list_command(
         else:
             number = await _write_json(catalog, query) if as_json else await _write(catalog, query)
         if not number:
+            await check_names(catalog, query)
             say(f"No dataset in bucket {query.bucket}{' fits that' if filters else ''}.")
         return 0
 
@@ -95,10 +96,8 @@ def invalidate_command(session: Session, *, filters: Sequence[str], reason: str,
     async def work(catalog: Catalog) -> int:
         from ingestify.clock import SystemClock
 
-        number = await catalog.count(query)
-        if not number:
-            raise ConfigError(f"no dataset in bucket {query.bucket} fits {' '.join(filters)}")
-        if number > 1 and not yes and not await _is_confirmed(number):
+        number = await count_some(catalog, query, filters)
+        if number > 1 and not yes and not is_confirmed(f"invalidate {number} datasets"):
             say("Nothing was changed.")
             return WRONG_USAGE
         marked = await catalog.invalidate(query, reason=reason, at=SystemClock().now())
@@ -118,17 +117,67 @@ def read_lake(config: Config, work: Callable[[Catalog], Awaitable[int]]) -> int:
     """
     from ingestify.opening import open_catalog
 
-    path = config.main.metadata_url.path
-    if path is None:
-        raise ConfigError("this lake is in memory: it is empty whenever a command begins")
-    if not path.is_file():
-        raise ConfigError(f"there is no lake yet, {path} is missing; `ingestify run` makes it")
+    check_lake(config)
 
     async def open_and_work() -> int:
         async with open_catalog(config) as catalog:
             return await work(catalog)
 
     return anyio.run(open_and_work)
+
+
+def check_lake(config: Config) -> None:
+    """Refuse a *config* whose lake is not there: only `ingestify run` makes one.
+
+    Raises:
+        ConfigError: there is no lake.
+    """
+    path = config.main.metadata_url.path
+    if path is None:
+        raise ConfigError("this lake is in memory: it is empty whenever a command begins")
+    if not path.is_file():
+        raise ConfigError(f"there is no lake yet, {path} is missing; `ingestify run` makes it")
+
+
+def is_confirmed(deed: str) -> bool:
+    """Whether somebody who can be asked says yes to *deed*.
+
+    Raises:
+        ConfigError: nobody can be asked.
+    """
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise ConfigError(f"this would {deed}; say --yes if that is meant")
+    return click.confirm(f"{deed[0].upper()}{deed[1:]}?", err=True)
+
+
+async def count_some(catalog: Catalog, query: DatasetQuery, written: Sequence[str]) -> int:
+    """How many Datasets *query*, which was *written* so, finds: at least one.
+
+    Raises:
+        ConfigError: it finds none.
+    """
+    number = await catalog.count(query)
+    if not number:
+        await check_names(catalog, query)
+        fits = f" fits {' '.join(written)}" if written else ""
+        raise ConfigError(f"no dataset in bucket {query.bucket}{fits}")
+    return number
+
+
+async def check_names(catalog: Catalog, query: DatasetQuery) -> None:
+    """Where *query* finds nothing, see that it is not for a name that no dataset has.
+
+    Raises:
+        ConfigError: it is, as far as the oldest datasets tell.
+    """
+    everywhere = DatasetQuery(bucket=query.bucket, stage=query.stage)
+    known = {
+        name for each in await catalog.find(everywhere, limit=PAGE) for name in each.identifier
+    }
+    for name in query.identifier if known else ():
+        if name not in known:
+            there = ", ".join(sorted(known))
+            raise ConfigError(f"no dataset has a name '{name}'; there are: {there}")
 
 
 async def find_pages(catalog: Catalog, query: DatasetQuery) -> AsyncIterator[Sequence[Dataset]]:
@@ -193,13 +242,6 @@ async def _write_json(catalog: Catalog, query: DatasetQuery) -> int:
         number += len(page)
     write("]" if number else "[]")
     return number
-
-
-async def _is_confirmed(number: int) -> bool:
-    """Whether somebody who can be asked says yes."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise ConfigError(f"this would invalidate {number} datasets; say --yes if that is meant")
-    return click.confirm(f"Invalidate {number} datasets?", err=True)
 
 
 def describe_choice(datasets: Sequence[Dataset]) -> str:

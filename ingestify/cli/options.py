@@ -13,6 +13,7 @@ import click
 from ingestify.cli.logs import configure
 from ingestify.cli.session import Session
 from ingestify.errors import ConfigError
+from ingestify.model.settings import duration, size
 
 Verb: TypeAlias = Callable[..., int]  # called with the Session first, then with its options
 
@@ -34,11 +35,22 @@ def common_options(verb: Verb) -> Verb:
 
 
 def lake_options(verb: Verb) -> Verb:
-    """Gives a verb the options that say which lake it is about."""
+    """Gives a verb the options that say which lake it is about, and which part of it."""
 
     @click.option(
         "--bucket", metavar="NAME", help="Another default bucket than the configuration's."
     )
+    @wraps(verb)
+    def command(session: Session, *, bucket: str | None, **rest: object) -> int:
+        session.bucket = bucket
+        return verb(session, **rest)
+
+    return catalog_options(command)
+
+
+def catalog_options(verb: Verb) -> Verb:
+    """Gives a verb the options that say which lake it is about, as a whole."""
+
     @click.option(
         "--config",
         "config_file",
@@ -50,8 +62,8 @@ def lake_options(verb: Verb) -> Verb:
         help="The configuration file.",
     )
     @wraps(verb)
-    def command(session: Session, *, config_file: Path, bucket: str | None, **rest: object) -> int:
-        session.config_file, session.bucket = config_file, bucket
+    def command(session: Session, *, config_file: Path, **rest: object) -> int:
+        session.config_file = config_file
         return verb(session, **rest)
 
     return common_options(command)
@@ -101,6 +113,45 @@ def choice_options(verb: Verb) -> Verb:
         return verb(session, choice=choice, **rest)
 
     return command
+
+
+def _parsed(parse: Callable[[object], object]) -> Callable[..., object]:
+    """A callback for an option whose value people write with a unit."""
+
+    def callback(ctx: click.Context, param: click.Parameter, value: str | None) -> object:
+        try:
+            return None if value is None else parse(value)
+        except ConfigError as exc:
+            raise click.BadParameter(str(exc), ctx, param) from exc
+
+    return callback
+
+
+def budget_options(verb: Verb) -> Verb:
+    """Gives a verb the options that say how much a run may spend."""
+    options = [
+        click.option(
+            "--max-requests",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="Stop before more than N requests are sent, lists and retries included.",
+        ),
+        click.option(
+            "--max-bytes",
+            callback=_parsed(size),
+            metavar="SIZE",
+            help="Begin nothing more once so much was received, such as 500MB.",
+        ),
+        click.option(
+            "--max-duration",
+            callback=_parsed(duration),
+            metavar="TIME",
+            help="Begin nothing more after that time, such as 30m.",
+        ),
+    ]
+    for option in reversed(options):
+        verb = option(verb)
+    return verb
 
 
 def by_name(written: Sequence[str]) -> dict[str, list[str]]:

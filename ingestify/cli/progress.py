@@ -1,4 +1,4 @@
-"""Progress of a Run on stderr: a live display on a terminal, a log line now and then elsewhere."""
+"""Progress of a command on stderr: a live display on a terminal, now and then a line elsewhere."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import anyio
@@ -28,6 +29,21 @@ RATE_SECONDS = 5.0  # over which rates are taken
 MOST_HOSTS = 8  # shown
 
 
+@dataclass(slots=True)
+class Tally:
+    """How far a command is that is not, or not now, a Run."""
+
+    doing: str = "opening the lake"
+    done: int = 0
+    total: int | None = None  # None: nobody knows
+
+    def __str__(self) -> str:
+        if self.total is None:
+            return f"{self.doing}: {self.done}" if self.done else self.doing
+        share = f" ({self.done / self.total:.0%})" if self.total else ""
+        return f"{self.doing}: {self.done} of {self.total}{share}"
+
+
 class Rates:
     """How fast a Run is, lately."""
 
@@ -47,28 +63,30 @@ class Rates:
         return made / seconds, got / seconds
 
 
-async def show_progress(engine: Engine, session: Session) -> None:
-    """Show how far the Run of *engine* is, until cancelled."""
+async def show_progress(engine: Engine, session: Session, tally: Tally) -> None:
+    """Show how far the Run of *engine* is, or else *tally*, until cancelled."""
     if session.quiet:
         return
     if session.is_live:
-        await _show_live(engine)
+        await _show_live(engine, tally)
     else:
-        await _log(engine)
+        await _log(engine, tally)
 
 
-async def _log(engine: Engine) -> None:
+async def _log(engine: Engine, tally: Tally) -> None:
     rates = Rates()
     while True:
         await anyio.sleep(PLAIN_SECONDS)
         progress = engine.progress()
-        if progress is not None:
+        if progress is None:
+            log.info("%s", tally)
+        else:
             log.info("%s", "; ".join(_lines(progress, rates)))
             for host in _notable(engine.hosts()):
                 log.info("%s", _host(host))
 
 
-async def _show_live(engine: Engine) -> None:
+async def _show_live(engine: Engine, tally: Tally) -> None:
     from rich.console import Console, Group
     from rich.live import Live
     from rich.spinner import Spinner
@@ -76,14 +94,14 @@ async def _show_live(engine: Engine) -> None:
 
     console = Console(stderr=True, highlight=False)
     if not console.is_interactive:
-        await _log(engine)
+        await _log(engine, tally)
         return
     rates, spinner = Rates(), Spinner("dots")
 
     def picture() -> Group:
         progress = engine.progress()
         if progress is None:
-            spinner.update(text=Text("opening the lake"))
+            spinner.update(text=Text(str(tally)))
             return Group(spinner)
         first, *rest = _lines(progress, rates)
         spinner.update(text=Text(first))

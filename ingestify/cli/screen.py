@@ -103,11 +103,13 @@ def _write_rich(header: Row, rows: Sequence[Row]) -> bool:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for at, is_number in enumerate(_numeric(rows)):
         # Numbers, states and dates are useless in parts; long texts give way to them.
-        is_short = max(len(_text(row[at])) for row in rows) <= SHORT
+        width = max(len(_text(row[at])) for row in rows)
+        is_short = width <= SHORT
         table.add_column(
             Text(_text(header[at])),
             justify="right" if is_number else "left",
             no_wrap=is_short,
+            min_width=width if is_short else None,
             overflow="fold",
         )
     for row in rows:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from anyio import TASK_STATUS_IGNORED, CancelScope, open_signal_receiver
+from anyio import TASK_STATUS_IGNORED, open_signal_receiver
 from anyio.abc import TaskStatus
 
 from ingestify.cli.screen import say
@@ -22,10 +22,11 @@ class Signals:
 
     Args:
         ask_to_stop: tells the work to come to an end, and whether there is something to wait for.
+        stop_at_once: ends the work.
     """
 
-    scope: CancelScope
     ask_to_stop: Callable[[], bool]
+    stop_at_once: Callable[[], None]
     first: signal.Signals | None = None
 
     async def watch(self, *, task_status: TaskStatus[None] = TASK_STATUS_IGNORED) -> None:
@@ -42,7 +43,7 @@ class Signals:
                         say(STOPPING)
                         continue
                 say(STOPPING_AT_ONCE)
-                self.scope.cancel()
+                self.stop_at_once()
 
     @property
     def exit_code(self) -> int | None:

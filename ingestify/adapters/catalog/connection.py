@@ -76,6 +76,8 @@ class Database:
         self._idle = list(readers)
         self._reading = anyio.Semaphore(len(readers))
         self._patience = patience
+        self._was_in_vain = False
+        self._is_hurried = False
         self._closed = False
 
     @classmethod
@@ -99,6 +101,10 @@ class Database:
                 # Whoever still writes is waited for: closing under it would undo its work.
                 with CancelScope(shield=True):
                     await database._writing.acquire()
+
+    def hurry(self) -> None:
+        """From now on wait for no other process, but for as long as SQLite takes to look."""
+        self._is_hurried = True
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[Session]:
@@ -148,19 +154,29 @@ class Database:
             await session.run("commit")
 
     async def _begin(self) -> None:
-        """Begin writing, or wait for another process in steps of the busy timeout."""
-        deadline = anyio.current_time() + self._patience.total_seconds()
+        """Begin writing, or wait for another process in steps of the busy timeout.
+
+        Who comes after somebody that has waited in vain does not wait: each of the last words of
+        a Run would take as long again.
+        """
+        if self._is_hurried and self._was_in_vain:
+            raise CatalogError(f"catalog {self.path} is still locked by another process")
+        patience = timedelta(0) if self._was_in_vain else self._patience
+        deadline = anyio.current_time() + patience.total_seconds()
         while True:
             with CancelScope(shield=True):
                 try:
                     await self._writer.run("begin_writing")
                 except sqlite3.OperationalError as exc:
-                    if not is_busy(exc) or anyio.current_time() > deadline:
+                    is_late = self._is_hurried or anyio.current_time() > deadline
+                    if not is_busy(exc) or is_late:
+                        self._was_in_vain = is_busy(exc)
                         raise
                 except BaseException:
                     await self._writer.rollback()
                     raise
                 else:
+                    self._was_in_vain = False
                     return  # into the caller's shield, without a moment to be cancelled between
             await checkpoint()  # a caller that gives up leaves here, with nothing begun
 

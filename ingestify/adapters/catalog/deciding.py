@@ -17,7 +17,7 @@ from ingestify.model.catalog import (
     DatasetCommit,
     FailureCommit,
 )
-from ingestify.model.dataset import CheckOutcome
+from ingestify.model.dataset import BRINGS_BYTES, CheckOutcome
 from ingestify.model.event import EventType
 from ingestify.model.run import Failure
 
@@ -34,6 +34,7 @@ class Round:
             "update_dataset": [],
             "insert_revision": [],
             "insert_file": [],
+            "restore_file": [],
             "upsert_file_check": [],
             "resolve_failures": [],
             "insert_failure": [],
@@ -46,12 +47,15 @@ class Round:
     def decide_dataset(self, position: int, commit: DatasetCommit) -> None:
         """Write down what *commit* writes, unless its base is no longer the newest Revision."""
         found = self._found.get(position)
-        newest = None if found is None else found[2]
-        if newest != commit.base:
+        row_id, newest = (None, None) if found is None else (found[0], found[2])
+        if newest != commit.base or commit.row_id not in (None, row_id):
             self.results.append(None)
             return
+        new = [file.key for file in commit.files if file.new is not None]
+        if len(set(new)) < len(new):
+            raise ValueError(f"a File occurs twice: {new}")
         at, metadata = rows.moment(commit.at), commit.metadata.decode()
-        has_new = any(file.new is not None for file in commit.files)
+        has_new = any(file.outcome is CheckOutcome.STORED for file in commit.files)
         number = (-1 if newest is None else newest) + 1 if has_new else None
         if found is None:
             result = self._create(commit, at, metadata, number)
@@ -121,18 +125,22 @@ class Round:
                 )
             )
         for file in commit.files:
-            file_id = self._add_file(file, revision)
+            file_id = self._add_file(file, revision, result.row_id)
             tokens = (file.token, file.etag, file.last_modified)
             outcome = (file.outcome, commit.run_id, at, file.reason)
             self.writes["upsert_file_check"].append(
                 (result.row_id, *file.key, file_id, *outcome, *tokens)
             )
 
-    def _add_file(self, file: CheckedFile, revision: int) -> int | None:
+    def _add_file(self, file: CheckedFile, revision: int, dataset: int | None) -> int | None:
         new = file.new
-        if (new is not None) != (file.outcome is CheckOutcome.STORED):
+        if (new is not None) != (file.outcome in BRINGS_BYTES):
             raise ValueError(f"{file.key}: new bytes and outcome {file.outcome} do not fit")
         if new is None:
+            return None
+        if file.outcome is CheckOutcome.RESTORED:
+            lies = (new.path, new.codec, new.stored_size, new.stored_sha256)
+            self.writes["restore_file"].append((*lies, new.sha256, dataset, *file.key))
             return None
         file_id = self._next_file
         self._next_file += 1
@@ -157,7 +165,7 @@ class Round:
         if result.is_new:
             add(EventType.DATASET_CREATED, None)
         if result.revision is not None:
-            feeds = [file.key[0] for file in commit.files if file.new is not None]
+            feeds = [file.key[0] for file in commit.files if file.outcome is CheckOutcome.STORED]
             add(EventType.REVISION_ADDED, result.revision, feeds)
         if result.details_changed:
             add(EventType.METADATA_UPDATED, newest)

@@ -17,8 +17,11 @@ WAYS_OUT = {
     sqlite3.SQLITE_LOCKED: "is locked by another connection of this process",
     sqlite3.SQLITE_FULL: "cannot grow: the disk is full. Make room and run again",
     sqlite3.SQLITE_READONLY: "is read-only. Make the file and its folder writable",
-    sqlite3.SQLITE_CANTOPEN: "cannot be opened. Check that its folder exists and is accessible",
-    sqlite3.SQLITE_IOERR: "cannot be read or written: the disk reports an error",
+    sqlite3.SQLITE_CANTOPEN: "cannot be opened. Check that its folder exists and is writable",
+    sqlite3.SQLITE_IOERR: (
+        "cannot be read or written: the disk reports an error, or is full. Check it, make room"
+        " and run again"
+    ),
     sqlite3.SQLITE_CORRUPT: "is damaged. Restore it from a backup",
     sqlite3.SQLITE_NOTADB: "is not a database any more. Restore it from a backup",
 }
@@ -31,6 +34,8 @@ def translated(path: Path) -> Iterator[None]:
         yield
     except (sqlite3.Error, OSError) as exc:
         raise CatalogError(_message(path, exc)) from exc
+    except UnicodeEncodeError as exc:  # its text tells one character, spelled out
+        raise CatalogError(f"catalog {path} keeps only text that is Unicode: {exc}") from exc
 
 
 def is_busy(exc: sqlite3.Error) -> bool:

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import date, datetime
 from itertools import islice
+from pathlib import Path
 
 from anyio.lowlevel import checkpoint
 
 from ingestify.adapters.catalog.memory_datasets import Datasets, utc
+from ingestify.adapters.catalog.memory_outbox import Readers
 from ingestify.adapters.catalog.memory_runs import Runs
+from ingestify.adapters.catalog.memory_upkeep import Upkeep
 from ingestify.errors import CatalogError
 from ingestify.model.catalog import (
+    CatalogCopy,
     Commit,
     CommitResult,
     DatasetQuery,
+    Deleted,
+    Holder,
+    KeptFile,
     Lease,
     Scope,
     SelectorClosing,
     SelectorState,
 )
 from ingestify.model.dataset import Dataset, FileCheck, Revision, Stored
-from ingestify.model.event import Event
+from ingestify.model.event import Event, ReaderRow
 from ingestify.model.run import Failure, RunRow, RunSummary
 
 
@@ -35,6 +43,8 @@ class MemoryCatalog:
     def __init__(self) -> None:
         self._datasets = Datasets()
         self._runs = Runs(self._datasets)
+        self._readers = Readers(self._datasets.events)
+        self._upkeep = Upkeep(self._datasets, self._runs)
         self._is_closed = False
 
     @classmethod
@@ -49,11 +59,15 @@ class MemoryCatalog:
         """The same catalog as another process would see it: leases exclude each other."""
         other = MemoryCatalog()
         other._datasets, other._runs = self._datasets, self._runs
+        other._readers, other._upkeep = self._readers, self._upkeep
         try:
             yield other
         finally:
             other._is_closed = True
             self._runs.drop_holder(other)
+
+    def hurry(self) -> None:
+        """Nothing here waits for anybody."""
 
     # Runs
 
@@ -81,6 +95,14 @@ class MemoryCatalog:
         await self._turn()
         self._runs.release(lease)
 
+    async def lease_holder(self, name: str) -> Holder | None:
+        await self._turn()
+        return self._runs.lease_holder(name)
+
+    async def spend_quota(self, source: str, *, day: date, count: int, most: int) -> int:
+        await self._turn()
+        return self._runs.spend_quota(source, day=day, count=count, most=most)
+
     # Selectors
 
     async def selector_state(self, scope: Scope) -> SelectorState | None:
@@ -101,6 +123,24 @@ class MemoryCatalog:
     async def finish_selector(self, closing: SelectorClosing) -> int:
         await self._turn()
         return self._runs.finish_selector(closing)
+
+    async def settle_failures(
+        self,
+        *,
+        bucket: str,
+        source: str,
+        dataset_type: str,
+        selector_keys: Sequence[str],
+        run_id: int,
+    ) -> None:
+        await self._turn()
+        self._runs.settle_failures(
+            lambda scope: (
+                (scope.bucket, scope.source, scope.dataset_type) == (bucket, source, dataset_type)
+                and scope.selector_key not in selector_keys
+            ),
+            run_id=run_id,
+        )
 
     # Datasets
 
@@ -157,9 +197,86 @@ class MemoryCatalog:
         await self._turn()
         return self._runs.failures(run_id=run_id, limit=limit)
 
+    # Upkeep
+
+    async def kept_files(
+        self, query: DatasetQuery, *, after: int = 0, limit: int = 1000
+    ) -> Sequence[KeptFile]:
+        await self._turn()
+        return self._upkeep.kept_files(query, after=after)[:limit]
+
+    async def count_files(self, query: DatasetQuery) -> tuple[int, int]:
+        await self._turn()
+        sizes = [each.file.stored_size for each in self._upkeep.kept_files(query)]
+        return len(sizes), sum(sizes)
+
+    async def mark_files(self, *, damaged: Sequence[int], sound: Sequence[int]) -> None:
+        await self._turn()
+        self._upkeep.mark(damaged=damaged, sound=sound)
+
+    async def referenced(self, paths: Sequence[str]) -> AbstractSet[str]:
+        await self._turn()
+        return self._upkeep.referenced(paths)
+
+    async def listed_in(self, row_ids: Sequence[int]) -> Mapping[int, Sequence[str]]:
+        await self._turn()
+        return {row_id: self._runs.listed_in(row_id) for row_id in row_ids}
+
+    async def catalog_id(self) -> str:
+        await self._turn()
+        return self._upkeep.catalog_id
+
+    async def delete(self, query: DatasetQuery, *, at: datetime) -> Deleted:
+        await self._turn()
+        return self._upkeep.delete(query, at=at)
+
+    async def doomed(self, *, limit: int = 1000) -> Sequence[str]:
+        await self._turn()
+        return sorted(self._upkeep.doomed)[:limit]
+
+    async def forget_doomed(self, paths: Sequence[str]) -> None:
+        await self._turn()
+        self._upkeep.doomed.difference_update(paths)
+
+    # Copies
+
+    async def free_bytes(self) -> int | None:
+        await checkpoint()
+        return None
+
+    async def back_up(
+        self,
+        path: Path,
+        *,
+        replace: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> CatalogCopy:
+        await checkpoint()
+        raise CatalogError("this catalog is in memory: there is nothing to copy")
+
+    # Events
+
     async def events(self, *, after: int = 0, limit: int = 1000) -> Sequence[Event]:
         await self._turn()
         return self._datasets.events[after : after + limit]
+
+    async def last_event(self) -> int:
+        await self._turn()
+        return len(self._datasets.events)
+
+    async def reader_cursor(self, name: str) -> int | None:
+        await self._turn()
+        return self._readers.cursor(name)
+
+    async def move_reader(
+        self, name: str, *, event: int, expected: int | None, at: datetime
+    ) -> bool:
+        await self._turn()
+        return self._readers.move(name, event=event, expected=expected, at=at)
+
+    async def readers(self) -> Sequence[ReaderRow]:
+        await self._turn()
+        return self._readers.rows()
 
     async def _turn(self) -> None:
         """Let others run, and let a caller that is cancelled leave before anything happens."""

@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from ingestify.adapters.catalog.filters import admits
+from ingestify.adapters.catalog.filters import admits, parameters
 from ingestify.adapters.catalog.subjects import Identity, identity_of, readable, subject_of
 from ingestify.model.catalog import (
+    CheckedFile,
     Commit,
     CommitResult,
     Committed,
@@ -18,9 +19,11 @@ from ingestify.model.catalog import (
     DatasetCommit,
     DatasetQuery,
     FailureCommit,
+    NewFile,
     Rejected,
 )
 from ingestify.model.dataset import (
+    BRINGS_BYTES,
     CheckOutcome,
     Dataset,
     File,
@@ -30,6 +33,7 @@ from ingestify.model.dataset import (
     RevisionState,
     Stored,
     StoredFile,
+    Suspicion,
 )
 from ingestify.model.event import Event, EventType
 from ingestify.model.identity import Identifier
@@ -52,11 +56,13 @@ class KeptDataset:
     """One Dataset with its history. `shown.files` is not kept but made of the current Files."""
 
     shown: Dataset
+    identity: Identity
     details_hash: str
     metadata: bytes
     revisions: list[Revision] = field(default_factory=list)
     checks: dict[FileKey, FileCheck] = field(default_factory=dict)
     current: dict[FileKey, File] = field(default_factory=dict)
+    file_ids: dict[tuple[int, FileKey], int] = field(default_factory=dict)
 
     def view(self) -> Dataset:
         """The Dataset as readers see it."""
@@ -71,12 +77,15 @@ class KeptDataset:
             revision=self.shown.revision,
             details_hash=self.details_hash,
             files={
-                key: StoredFile(
-                    check=check, sha256=self.current[key].sha256 if key in self.current else None
-                )
+                key: _stored_file(check, self.current.get(key))
                 for key, check in self.checks.items()
             },
         )
+
+    def files(self) -> Iterator[File]:
+        """Every File of every Revision."""
+        for revision in self.revisions:
+            yield from revision.files
 
 
 @dataclass
@@ -97,9 +106,12 @@ class Datasets:
         self.by_identity: dict[Identity, KeptDataset] = {}
         self.failures: list[KeptFailure] = []
         self.events: list[Event] = []
+        self._made = 0  # row ids are never used twice
+        self._files_made = 0
 
     def find(self, query: DatasetQuery, *, after: int = 0) -> Iterator[KeptDataset]:
         """What *query* finds after the row *after*."""
+        parameters(query)  # refuses what cannot be asked for, whether there is anything or not
         for row_id, kept in self.by_row.items():
             if row_id > after and admits(query, kept.shown):
                 yield kept
@@ -110,7 +122,7 @@ class Datasets:
         try:
             if isinstance(commit, FailureCommit):
                 return self._fail(commit, kept)
-            if commit.base != (kept.shown.revision if kept else None):
+            if not _is_based_on(commit, kept):
                 return Conflict(stored=kept.stored() if kept else None)
             _check(commit)
         except ValueError as exc:
@@ -130,8 +142,9 @@ class Datasets:
         for each in self.failures:
             each.is_resolved |= each.identity == identity_of(commit)
         revision = _add_files(kept, commit)
+        self._number_files(kept)
         if revision is not None:
-            feeds = [file.key[0] for file in commit.files if file.new is not None]
+            feeds = [f.key[0] for f in commit.files if f.outcome is CheckOutcome.STORED]
             number = revision.number
             self.tell(EventType.REVISION_ADDED, kept, at=commit.at, revision=number, feeds=feeds)
             result = msgspec.structs.replace(result, revision=number)
@@ -149,11 +162,19 @@ class Datasets:
             kept.revisions[-1] = failed
             for key, file in kept.current.items():
                 if file.revision == newest.number:
-                    kept.checks[key] = msgspec.structs.replace(kept.checks[key], suspect=True)
+                    check = kept.checks[key]
+                    worst = max(check.suspect, Suspicion.INVALIDATED)
+                    kept.checks[key] = msgspec.structs.replace(check, suspect=worst)
             feeds = [file.data_feed_key for file in newest.files]
             number = newest.number
             self.tell(EventType.REVISION_INVALIDATED, kept, at=at, revision=number, feeds=feeds)
         return len(marked)
+
+    def forget(self, kept: KeptDataset) -> None:
+        """Remove *kept*, and resolve its failures."""
+        del self.by_row[kept.shown.row_id], self.by_identity[kept.identity]
+        for each in self.failures:
+            each.is_resolved |= each.identity == kept.identity
 
     def keep_failure(
         self,
@@ -202,7 +223,8 @@ class Datasets:
         )
 
     def _create(self, commit: DatasetCommit) -> KeptDataset:
-        row_id, at = len(self.by_row) + 1, utc(commit.at)
+        self._made += 1
+        row_id, at = self._made, utc(commit.at)
         kept = KeptDataset(
             shown=Dataset(
                 row_id=row_id,
@@ -219,11 +241,18 @@ class Datasets:
                 updated_at=at,
                 revision=None,
             ),
+            identity=identity_of(commit),
             details_hash=commit.details_hash,
             metadata=commit.metadata,
         )
         self.by_row[row_id] = self.by_identity[identity_of(commit)] = kept
         return kept
+
+    def _number_files(self, kept: KeptDataset) -> None:
+        for file in kept.files():
+            if (key := (file.revision, file.key)) not in kept.file_ids:
+                self._files_made += 1
+                kept.file_ids[key] = self._files_made
 
     def _fail(self, commit: FailureCommit, kept: KeptDataset | None) -> Committed:
         failure = commit.failure
@@ -245,6 +274,19 @@ class Datasets:
         return Committed(row_id=kept.shown.row_id, dataset_id=kept.shown.dataset_id)
 
 
+def _stored_file(check: FileCheck, file: File | None) -> StoredFile:
+    if file is None:
+        return StoredFile(check=check)
+    is_damaged = check.suspect is Suspicion.DAMAGED
+    damaged_path = file.path if is_damaged else None
+    return StoredFile(check=check, sha256=file.sha256, damaged_path=damaged_path)
+
+
+def _is_based_on(commit: DatasetCommit, kept: KeptDataset | None) -> bool:
+    revision, row_id = (None, None) if kept is None else (kept.shown.revision, kept.shown.row_id)
+    return commit.base == revision and commit.row_id in (None, row_id)
+
+
 def _check(commit: DatasetCommit) -> None:
     """Raise the ValueError that says why *commit* cannot be kept."""
     utc(commit.at)
@@ -254,7 +296,7 @@ def _check(commit: DatasetCommit) -> None:
     if len(set(new)) < len(new):
         raise ValueError(f"a File occurs twice: {new}")
     for file in commit.files:
-        if (file.new is not None) != (file.outcome is CheckOutcome.STORED):
+        if (file.new is not None) != (file.outcome in BRINGS_BYTES):
             raise ValueError(f"{file.key}: new bytes and outcome {file.outcome} do not fit")
 
 
@@ -267,7 +309,8 @@ def _change_details(kept: KeptDataset, commit: DatasetCommit) -> bool:
     """Keep new details; returns whether there were any."""
     known = (kept.shown.name, kept.shown.state, kept.metadata)
     # What a post-load hook has set stays until there are new bytes or the Source says otherwise.
-    may_change = commit.details_hash != kept.details_hash or any(f.new for f in commit.files)
+    is_stored = any(file.outcome is CheckOutcome.STORED for file in commit.files)
+    may_change = commit.details_hash != kept.details_hash or is_stored
     changed = may_change and known != (commit.name, commit.state, commit.metadata)
     kept.details_hash = commit.details_hash
     if changed:
@@ -288,7 +331,9 @@ def _add_files(kept: KeptDataset, commit: DatasetCommit) -> Revision | None:
     files = []
     for checked in commit.files:
         feed, spec = checked.key
-        if checked.new is not None:
+        if checked.outcome is CheckOutcome.RESTORED and checked.new is not None:
+            _restore(kept, checked.key, checked.new)
+        elif checked.new is not None:
             new = msgspec.structs.asdict(checked.new)
             file = File(data_feed_key=feed, data_spec_version=spec, revision=number, **new)
             kept.current[checked.key] = file
@@ -302,6 +347,7 @@ def _add_files(kept: KeptDataset, commit: DatasetCommit) -> Revision | None:
             token=checked.token,
             etag=checked.etag,
             last_modified=checked.last_modified,
+            suspect=_suspicion_after(checked, kept.checks.get(checked.key)),
             reason=checked.reason,
         )
     if not files:
@@ -318,3 +364,29 @@ def _add_files(kept: KeptDataset, commit: DatasetCommit) -> Revision | None:
     kept.revisions.append(revision)
     kept.shown = msgspec.structs.replace(kept.shown, revision=number, updated_at=at)
     return revision
+
+
+def _suspicion_after(checked: CheckedFile, before: FileCheck | None) -> Suspicion:
+    """Damage stays until bytes come; what was invalidated has been asked for again."""
+    is_damaged = before is not None and before.suspect is Suspicion.DAMAGED
+    if is_damaged and checked.outcome not in BRINGS_BYTES:
+        return Suspicion.DAMAGED
+    return Suspicion.NONE
+
+
+def _restore(kept: KeptDataset, key: FileKey, new: NewFile) -> None:
+    """Keep where the bytes of a File lie now, if they are its bytes."""
+    file = kept.current.get(key)
+    if file is None or file.sha256 != new.sha256:
+        return
+    restored = msgspec.structs.replace(
+        file,
+        path=new.path,
+        codec=new.codec,
+        stored_size=new.stored_size,
+        stored_sha256=new.stored_sha256,
+    )
+    kept.current[key] = restored
+    revision = kept.revisions[file.revision]
+    files = tuple(restored if each.key == key else each for each in revision.files)
+    kept.revisions[file.revision] = msgspec.structs.replace(revision, files=files)

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 import msgspec
 
 from ingestify.adapters.catalog.memory_datasets import Datasets, utc
+from ingestify.adapters.catalog.quota import KEPT, granted
 from ingestify.errors import CatalogError, FenceLostError
-from ingestify.model.catalog import Completion, Lease, Scope, SelectorClosing, SelectorState
+from ingestify.model.catalog import (
+    Completion,
+    Holder,
+    Lease,
+    Scope,
+    SelectorClosing,
+    SelectorState,
+)
 from ingestify.model.dataset import CheckOutcome
 from ingestify.model.run import (
     Counters,
@@ -30,6 +38,7 @@ class KeptLease:
     token: int
     run_id: int | None
     holder: object | None
+    since: datetime | None = None
 
 
 @dataclass
@@ -59,6 +68,7 @@ class Runs:
         self._leases: dict[str, KeptLease] = {}
         self._selector_runs: dict[int, KeptSelectorRun] = {}
         self._selectors: dict[Scope, KeptSelector] = {}
+        self._quotas: dict[tuple[date, str], int] = {}
 
     # Runs
 
@@ -92,16 +102,17 @@ class Runs:
             received_bytes=summary.received_bytes,
             stored_bytes=summary.stored_bytes,
             error=summary.error,
+            exit_code=summary.exit_code,
         )
         self._stop_selector_runs(run_id)
 
     def close_crashed(self, *, silent_since: datetime, at: datetime) -> Sequence[int]:
-        since = utc(silent_since)
+        since, ahead = utc(silent_since), utc(at + (at - silent_since))
         held = {lease.run_id for lease in self._leases.values() if lease.holder is not None}
         silent = [
             run_id
             for run_id, heartbeat in self._heartbeats.items()
-            if heartbeat < since and run_id not in held and self._is_running(run_id)
+            if not since <= heartbeat <= ahead and run_id not in held and self._is_running(run_id)
         ]
         for run_id in silent:
             self._crash(run_id, at)
@@ -119,13 +130,19 @@ class Runs:
         if lease.run_id not in (None, run_id) and self._is_running(lease.run_id or 0):
             self._crash(lease.run_id or 0, at)
         lease.token += 1
-        lease.run_id, lease.holder = run_id, holder
+        lease.run_id, lease.holder, lease.since = run_id, holder, utc(at)
         return Lease(name=name, token=lease.token)
 
     def release(self, lease: Lease) -> None:
         kept = self._leases.get(lease.name)
         if kept is not None and kept.token == lease.token:
             kept.run_id = kept.holder = None
+
+    def lease_holder(self, name: str) -> Holder | None:
+        lease = self._leases.get(name)
+        if lease is None or lease.run_id is None or lease.since is None:
+            return None
+        return Holder(run_id=lease.run_id, since=lease.since)
 
     def drop_holder(self, holder: object) -> None:
         """*holder* is gone; whatever it held can be acquired."""
@@ -138,6 +155,17 @@ class Runs:
             kept = self._leases.get(lease.name)
             if kept is None or kept.token != lease.token or kept.run_id is None:
                 raise FenceLostError(f"the lease on {lease.name!r} is not held any more")
+
+    # Quotas
+
+    def spend_quota(self, source: str, *, day: date, count: int, most: int) -> int:
+        used = self._quotas.get((day, source))
+        if used is None:
+            for key in [key for key in self._quotas if key[0] < day - KEPT]:
+                del self._quotas[key]
+        given = granted(used or 0, count=count, most=most)
+        self._quotas[day, source] = (used or 0) + given
+        return given
 
     # Selectors
 
@@ -166,8 +194,9 @@ class Runs:
         changes: dict[str, Any] = {"selector_run_id": len(self._selector_runs)}
         if token is not None and token != kept.state.token:
             changes |= {"token": token, "token_run_id": run_id}
-        kept.state = msgspec.structs.replace(kept.state, **changes)
-        return kept.state
+        state = msgspec.structs.replace(kept.state, **changes)
+        kept.state = msgspec.structs.replace(state, fingerprint=None)
+        return state
 
     def has_unsettled(self, scope: Scope, *, older_than: datetime | None) -> bool:
         kept = self._selectors.get(scope)
@@ -175,7 +204,7 @@ class Runs:
         since = None if older_than is None else utc(older_than)
         return any(
             check.outcome is CheckOutcome.FAILED
-            or check.suspect
+            or bool(check.suspect)
             or (since is not None and check.checked_at < since)
             for row_id in listed
             for check in self._datasets.by_row[row_id].checks.values()
@@ -186,6 +215,8 @@ class Runs:
         if selector_run is None or selector_run.run_id != closing.run_id:
             raise CatalogError(f"there is no SelectorRun {closing.selector_run_id} to close")
         kept, completion = self._selectors[selector_run.scope], closing.completion
+        if completion is not None and self._have_gone(completion):
+            completion = msgspec.structs.replace(completion, clean=False)
         changes = {} if completion is None else _changes(kept.state, completion)
         selector_run.status = closing.status
         for failure in closing.failures:
@@ -194,6 +225,8 @@ class Runs:
                 own, closing.selector_run_id, None, at=failure.failed_at or at
             )
         kept.state = msgspec.structs.replace(kept.state, **changes)
+        if completion is not None:
+            self.settle_failures(lambda scope: scope == closing.scope, run_id=closing.run_id)
         if completion is None or completion.row_ids is None:
             return 0
         known = [row for row in completion.row_ids if row in self._datasets.by_row]
@@ -202,6 +235,24 @@ class Runs:
         gone = sorted(set(gone) - set(known))
         kept.listing |= dict.fromkeys(gone, at)
         return len(gone)
+
+    def listed_in(self, row_id: int) -> Sequence[str]:
+        """The keys of the Selectors that have listed the Dataset."""
+        return [
+            scope.selector_key for scope, kept in self._selectors.items() if row_id in kept.listing
+        ]
+
+    def forget_dataset(self, row_id: int) -> None:
+        """It is deleted: whoever has listed it has to look again from the beginning."""
+        for kept in self._selectors.values():
+            if row_id in kept.listing:
+                del kept.listing[row_id]
+                kept.state = msgspec.structs.replace(
+                    kept.state, fingerprint=None, validators=None, state={}
+                )
+
+    def _have_gone(self, completion: Completion) -> bool:
+        return any(row not in self._datasets.by_row for row in completion.row_ids or ())
 
     # Failures
 
@@ -222,12 +273,20 @@ class Runs:
             else:
                 selector_run = self._selector_runs.get(kept.selector_run_id or 0)
                 is_wanted = (
-                    selector_run is not None
+                    not kept.is_resolved
+                    and selector_run is not None
                     and newest.get(selector_run.scope) == kept.selector_run_id
                 )
             if is_wanted:
                 found.append(kept.failure)
         return found[:limit]
+
+    def settle_failures(self, concerns: Callable[[Scope], bool], *, run_id: int) -> None:
+        """Resolve what failed before *run_id* in the Selectors that this *concerns*."""
+        for kept in self._datasets.failures:
+            selector_run = self._selector_runs.get(kept.selector_run_id or 0)
+            if kept.failure.run_id < run_id and selector_run and concerns(selector_run.scope):
+                kept.is_resolved = True
 
     def _is_running(self, run_id: int) -> bool:
         return run_id in self._runs and self._runs[run_id].status is RunStatus.RUNNING
@@ -257,7 +316,7 @@ def _changes(state: SelectorState, completion: Completion) -> Mapping[str, Any]:
         **changes,
         "fingerprint": completion.fingerprint,
         "validators": state.validators if is_unchanged else completion.validators,
-        "state": _through_json(completion.state),
+        "state": state.state if is_unchanged else _through_json(completion.state),
     }
 
 

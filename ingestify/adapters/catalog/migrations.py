@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -22,8 +22,17 @@ HEADER_BYTES = 100
 WRITE_AHEAD = b"\x02\x02"  # the header's bytes 18 and 19 of a database with a write-ahead log
 
 
-def prepare(path: Path, *, table_prefix: str, create: bool, patience: timedelta) -> None:
+def prepare(
+    path: Path,
+    *,
+    table_prefix: str,
+    create: bool,
+    patience: timedelta,
+    go_on: Callable[[], None] = lambda: None,
+) -> None:
     """Make sure that *path* is a catalog with all our tables. Blocks.
+
+    *go_on* is called now and then while another process is waited for; it may raise.
 
     A database that is not ours, or newer than we are, is only ever read, and in a way that
     leaves no file beside it.
@@ -45,7 +54,7 @@ def prepare(path: Path, *, table_prefix: str, create: bool, patience: timedelta)
     else:
         _make_folder(path.parent)
     if version < max(load_migrations(table_prefix)):
-        _migrate(path, table_prefix, patience)
+        _migrate(path, table_prefix, patience, go_on)
 
 
 def _look(path: Path, table_prefix: str) -> int:
@@ -62,7 +71,7 @@ def _look(path: Path, table_prefix: str) -> int:
             return _refuse_if_foreign(connection, path, table_prefix)
     except sqlite3.DatabaseError as exc:
         if is_ours:
-            raise
+            return 0  # perhaps somebody writes it right now: whoever may lock it will see
         raise ForeignCatalogError(f"{path} is not a catalog ({exc}). It was not touched") from exc
 
 
@@ -98,7 +107,9 @@ def _refuse_if_foreign(connection: sqlite3.Connection, path: Path, table_prefix:
     return version
 
 
-def _migrate(path: Path, table_prefix: str, patience: timedelta) -> None:
+def _migrate(
+    path: Path, table_prefix: str, patience: timedelta, go_on: Callable[[], None]
+) -> None:
     """Bring the tables up to date, each step in a transaction of its own.
 
     Another process may do the same: whose turn it is, and what is left to do, is looked at
@@ -108,7 +119,7 @@ def _migrate(path: Path, table_prefix: str, patience: timedelta) -> None:
     migrations = load_migrations(table_prefix)
     with closing(sqlite3.connect(path, timeout=1, isolation_level=None)) as connection:
         while True:
-            with _transaction(connection, load_statements(table_prefix), patience):
+            with _transaction(connection, load_statements(table_prefix), patience, go_on):
                 version = _refuse_if_foreign(connection, path, table_prefix)
                 due = [number for number in migrations if number > version]
                 if not due:
@@ -131,7 +142,10 @@ def _apply(
 
 @contextmanager
 def _transaction(
-    connection: sqlite3.Connection, sql: Mapping[str, str], patience: timedelta
+    connection: sqlite3.Connection,
+    sql: Mapping[str, str],
+    patience: timedelta,
+    go_on: Callable[[], None],
 ) -> Iterator[None]:
     deadline = time.monotonic() + patience.total_seconds()
     while True:
@@ -141,6 +155,7 @@ def _transaction(
         except sqlite3.OperationalError as exc:
             if not is_busy(exc) or time.monotonic() > deadline:
                 raise
+        go_on()
     try:
         yield
         connection.execute(sql["commit"])

@@ -1,4 +1,4 @@
-"""What readers ask: Datasets by their properties, Revisions, checks, events; and `invalidate`."""
+"""What readers ask: Datasets by their properties, Revisions, checks; and `invalidate`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ingestify.adapters.catalog import deciding, filters, rows
 from ingestify.adapters.catalog.connection import Row, Session
 from ingestify.model.catalog import DatasetQuery
 from ingestify.model.dataset import Dataset, FileCheck, Revision, Stored
-from ingestify.model.event import Event, EventType
+from ingestify.model.event import EventType
 
 LARGEST_ROW_ID = 2**63 - 1
 PAGE = 1000
@@ -40,7 +40,7 @@ async def look_up(
 
 async def count(session: Session, query: DatasetQuery) -> int:
     """How many Datasets *query* finds."""
-    params = await _range(session, query, after=0)
+    params = await within(session, query, after=0)
     if params is None:
         return 0
     [(number,)] = await session.rows("count", params)
@@ -51,7 +51,7 @@ async def find(
     session: Session, query: DatasetQuery, *, after: int, limit: int
 ) -> Sequence[Dataset]:
     """The first *limit* Datasets after the row *after*, with their current Files."""
-    params = await _range(session, query, after=after)
+    params = await within(session, query, after=after)
     if params is None:
         return []
     return await _with_files(session, await session.rows("find", {**params, "limit": limit}))
@@ -76,15 +76,9 @@ async def checks(session: Session, row_id: int) -> Sequence[FileCheck]:
     return [rows.file_check(row) for row in await session.rows("checks", {"dataset": row_id})]
 
 
-async def events(session: Session, *, after: int, limit: int) -> Sequence[Event]:
-    """Events in the order of their ids."""
-    found = await session.rows("events", {"after": after, "limit": limit})
-    return [rows.event(row) for row in found]
-
-
 async def invalidate(session: Session, query: DatasetQuery, *, reason: str, at: datetime) -> int:
     """Mark the newest Revision of what *query* finds as failed in validation. Returns how many."""
-    params = await _range(session, query, after=0)
+    params = await within(session, query, after=0)
     marked = 0
     while params is not None:
         page = [row[0] for row in await session.rows("find", {**params, "limit": PAGE})]
@@ -112,7 +106,7 @@ def _tell(found: Sequence[Row], *, at: str) -> Iterator[tuple[Any, ...]]:
         )
 
 
-async def _range(session: Session, query: DatasetQuery, *, after: int) -> dict[str, Any] | None:
+async def within(session: Session, query: DatasetQuery, *, after: int) -> dict[str, Any] | None:
     """The filters of *query*, and the row ids among which to look; None: there can be none."""
     until = LARGEST_ROW_ID
     if query.dataset_id is not None:

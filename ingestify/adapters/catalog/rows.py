@@ -19,12 +19,14 @@ from ingestify.model.dataset import (
     RevisionState,
     Stored,
     StoredFile,
+    Suspicion,
 )
 from ingestify.model.event import Event, EventType
 from ingestify.model.identity import Identifier
 from ingestify.model.run import Counters, Failure, RunRow, RunStatus
 
 OUTCOMES = {outcome.value: outcome for outcome in CheckOutcome}  # quicker than CheckOutcome(…)
+SUSPICIONS = tuple(Suspicion)
 
 Row = tuple[Any, ...]
 
@@ -51,7 +53,7 @@ def stored_by_position(rows: Iterable[Row]) -> dict[int, Stored]:
     parse = datetime.fromisoformat
     for (
         position, row_id, dataset_id, revision, details_hash, feed, spec, outcome, run_id,
-        checked_at, token, etag, last_modified, suspect, reason, sha256,
+        checked_at, token, etag, last_modified, suspect, reason, sha256, damaged_path,
     ) in rows:  # fmt: skip
         stored = found.get(position)
         if stored is None:
@@ -73,10 +75,12 @@ def stored_by_position(rows: Iterable[Row]) -> dict[int, Stored]:
                 token=token,
                 etag=etag,
                 last_modified=last_modified,
-                suspect=suspect == 1,
+                suspect=SUSPICIONS[suspect],
                 reason=reason,
             )
-            stored.files[feed, spec] = StoredFile(check=check, sha256=sha256)  # type: ignore[index]
+            stored.files[feed, spec] = StoredFile(  # type: ignore[index]
+                check=check, sha256=sha256, damaged_path=damaged_path
+            )
     return found
 
 
@@ -91,7 +95,7 @@ def file_check(row: Row) -> FileCheck:
         token=row[5],
         etag=row[6],
         last_modified=row[7],
-        suspect=row[8] == 1,
+        suspect=Suspicion(row[8]),
         reason=row[9],
     )
 
@@ -100,22 +104,26 @@ def files_by_owner(rows: Iterable[Row]) -> dict[int, list[File]]:
     """Rows of `current_files` or `revision_files`, by their first column."""
     files: dict[int, list[File]] = {}
     for row in rows:
-        file = File(
-            data_feed_key=row[1],
-            data_spec_version=row[2],
-            revision=row[3],
-            path=row[4],
-            format=row[5],
-            codec=row[6],
-            size=row[7],
-            sha256=row[8],
-            stored_size=row[9],
-            stored_sha256=row[10],
-            content_type=row[11],
-            validation=row[12],
-        )
-        files.setdefault(row[0], []).append(file)
+        files.setdefault(row[0], []).append(file(row[1:]))
     return files
+
+
+def file(row: Row) -> File:
+    """What any query says of a File, from its feed on."""
+    return File(
+        data_feed_key=row[0],
+        data_spec_version=row[1],
+        revision=row[2],
+        path=row[3],
+        format=row[4],
+        codec=row[5],
+        size=row[6],
+        sha256=row[7],
+        stored_size=row[8],
+        stored_sha256=row[9],
+        content_type=row[10],
+        validation=row[11],
+    )
 
 
 def dataset(row: Row, files: Sequence[File]) -> Dataset:
@@ -178,6 +186,7 @@ def run_row(row: Row) -> RunRow:
         received_bytes=row[6],
         stored_bytes=row[7],
         error=row[8],
+        exit_code=row[9],
     )
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from ingestify.adapters.catalog import rows
 from ingestify.adapters.catalog.connection import Session
 from ingestify.errors import CatalogError
-from ingestify.model.catalog import Lease
+from ingestify.model.catalog import Holder, Lease
 from ingestify.model.run import Failure, RunRow, RunSummary
 
 CRASHED = "its process ended before the Run was closed"
@@ -46,10 +46,10 @@ async def close(session: Session, run_id: int, summary: RunSummary) -> None:
     await _stop_selector_runs(session, [run_id], at=finished_at, error=summary.error)
 
 
-async def silent(session: Session, *, since: datetime) -> dict[int, set[str]]:
+async def silent(session: Session, *, since: datetime, at: datetime) -> dict[int, set[str]]:
     """Runs that say they are running but were silent since then, with the leases they hold."""
     found: dict[int, set[str]] = {}
-    for run_id, lease in await session.rows("silent_runs", {"silent_since": rows.moment(since)}):
+    for run_id, lease in await session.rows("silent_runs", _silence(since, at)):
         found.setdefault(run_id, set()).update({lease} - {None})
     return found
 
@@ -60,13 +60,19 @@ async def close_silent(
     """Close those of *run_ids* that are still silent as crashed. Returns which."""
     params = {
         "run_ids": rows.json_text(sorted(run_ids)),
-        "silent_since": rows.moment(since),
+        **_silence(since, at),
         "at": rows.moment(at),
         "error": CRASHED,
     }
     closed = sorted(run_id for (run_id,) in await session.rows("crash_silent_runs", params))
     await _stop_selector_runs(session, closed, at=params["at"], error=CRASHED)
     return closed
+
+
+def _silence(since: datetime, at: datetime) -> dict[str, str]:
+    """Between which moments a Run that is alive has given its last sign of life. One that says
+    it will be alive tomorrow has ended before the clock was set back."""
+    return {"silent_since": rows.moment(since), "ahead": rows.moment(at + (at - since))}
 
 
 async def take_lease(session: Session, name: str, *, run_id: int, at: datetime) -> int:
@@ -88,6 +94,14 @@ async def give_lease_back(session: Session, lease: Lease) -> bool:
     """Write down that *lease* is not held any more. Returns whether it was until now."""
     params = {"name": lease.name, "token": lease.token}
     return await session.run("give_lease_back", params) > 0
+
+
+async def lease_holder(session: Session, name: str) -> Holder | None:
+    """Who has the lease called *name*, as far as that is written down."""
+    row = await session.row("lease_holder", {"name": name})
+    if row is None or row[0] is None:
+        return None
+    return Holder(run_id=row[0], since=datetime.fromisoformat(row[1]))
 
 
 async def newest(session: Session, *, limit: int) -> Sequence[RunRow]:

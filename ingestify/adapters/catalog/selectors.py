@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
@@ -27,12 +28,18 @@ async def begin(
     token: str | None,
     at: datetime,
 ) -> SelectorState:
-    """Open a SelectorRun, and keep a token that differs from the one that is known."""
+    """Open a SelectorRun, and keep a token that differs from the one that is known.
+
+    Returns what was known until now. From now on there is no complete Run to rely on, until a
+    SelectorRun is complete: a list that goes back to what it was would else be answered with 304,
+    while this SelectorRun may have stored what it was in between.
+    """
     met = {**msgspec.structs.asdict(scope), "name": name, "token": token, "run_id": run_id}
     [(selector,)] = await session.rows("meet_selector", met)
     opened = {"run_id": run_id, "selector": selector, "at": rows.moment(at)}
     await session.run("open_selector_run", opened)
     [row] = await session.rows("selector_state", msgspec.structs.asdict(scope))
+    await session.run("distrust_selector", {"selector": selector})
     return rows.selector_state(row)
 
 
@@ -62,6 +69,8 @@ async def finish(session: Session, closing: SelectorClosing) -> int:
     await session.run_many("insert_failure", _failures(closing))
     if closing.completion is None:
         return 0
+    settled = {"run_id": closing.run_id, "bucket": closing.scope.bucket, "selector": row[0]}
+    await session.run("resolve_failures_of_selector", settled)
     gone = await _complete(session, row[0], closing.completion, at=closing.at)
     if gone != closing.counters.gone:
         counters = msgspec.structs.replace(closing.counters, gone=gone)
@@ -70,13 +79,34 @@ async def finish(session: Session, closing: SelectorClosing) -> int:
     return gone
 
 
+async def settle_failures(
+    session: Session,
+    *,
+    bucket: str,
+    source: str,
+    dataset_type: str,
+    selector_keys: Sequence[str],
+    run_id: int,
+) -> None:
+    """Resolve what failed in Selectors that are none of *selector_keys*, in earlier Runs."""
+    params = {
+        "bucket": bucket,
+        "source": source,
+        "dataset_type": dataset_type,
+        "selector_keys": rows.json_text(selector_keys),
+        "run_id": run_id,
+    }
+    await session.run("resolve_failures_of_other_selectors", params)
+
+
 async def _complete(
     session: Session, selector: int, completion: Completion, *, at: datetime
 ) -> int:
     validators = completion.validators
+    clean = completion.clean and not await _some_are_gone(session, completion)
     params = {
         "selector": selector,
-        "clean": completion.clean,
+        "clean": clean,
         "unchanged": completion.row_ids is None,
         "fingerprint": completion.fingerprint,
         "validators": None if validators is None else rows.json_text(validators),
@@ -92,6 +122,15 @@ async def _complete(
     }
     await session.run("list_met", listed)
     return await session.run("list_gone", listed)
+
+
+async def _some_are_gone(session: Session, completion: Completion) -> bool:
+    """Whether a Dataset was deleted after it was met: the list then has to be looked at again."""
+    if not completion.row_ids:
+        return False
+    params = {"row_ids": rows.json_text(completion.row_ids)}
+    [(answer,)] = await session.rows("some_are_gone", params)
+    return bool(answer)
 
 
 def _json_of_state(completion: Completion) -> str:

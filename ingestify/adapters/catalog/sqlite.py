@@ -2,30 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import os
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
-from anyio import CancelScope, to_thread
+from anyio import CancelScope, from_thread, to_thread
 
-from ingestify.adapters.catalog import commits, reading, runs, selectors
+from ingestify.adapters.catalog import (
+    backing_up,
+    commits,
+    outbox,
+    quota,
+    reading,
+    runs,
+    selectors,
+    upkeep,
+)
 from ingestify.adapters.catalog.connection import PATIENCE, Database
 from ingestify.adapters.catalog.failing import translated
 from ingestify.adapters.catalog.locks import LeaseLocks
 from ingestify.adapters.catalog.migrations import prepare
 from ingestify.adapters.catalog.statements import check_prefix, load_statements
 from ingestify.model.catalog import (
+    CatalogCopy,
     Commit,
     CommitResult,
     DatasetQuery,
+    Deleted,
+    Holder,
+    KeptFile,
     Lease,
     Scope,
     SelectorClosing,
     SelectorState,
 )
 from ingestify.model.dataset import Dataset, FileCheck, Revision, Stored
-from ingestify.model.event import Event
+from ingestify.model.event import Event, ReaderRow
 from ingestify.model.run import Failure, RunRow, RunSummary
 
 
@@ -66,7 +82,13 @@ class SqliteCatalog:
 
         def get_ready() -> None:
             with translated(path):
-                prepare(path, table_prefix=table_prefix, create=create, patience=patience)
+                prepare(
+                    path,
+                    table_prefix=table_prefix,
+                    create=create,
+                    patience=patience,
+                    go_on=from_thread.check_cancelled,
+                )
 
         await to_thread.run_sync(get_ready)
         locks = LeaseLocks(path.with_name(f"{path.name}.locks"))
@@ -76,6 +98,9 @@ class SqliteCatalog:
                 yield cls(database, locks, table_prefix)
             finally:
                 locks.release_all()
+
+    def hurry(self) -> None:
+        self._database.hurry()
 
     # Runs
 
@@ -93,7 +118,7 @@ class SqliteCatalog:
 
     async def close_crashed_runs(self, *, silent_since: datetime, at: datetime) -> Sequence[int]:
         async with self._database.reading() as session:
-            silent = await runs.silent(session, since=silent_since)
+            silent = await runs.silent(session, since=silent_since, at=at)
         if not silent:
             return []
 
@@ -132,6 +157,14 @@ class SqliteCatalog:
             if is_held:
                 self._locks.release(self._lock_name(lease.name))
 
+    async def lease_holder(self, name: str) -> Holder | None:
+        async with self._database.reading() as session:
+            return await runs.lease_holder(session, name)
+
+    async def spend_quota(self, source: str, *, day: date, count: int, most: int) -> int:
+        async with self._database.writing() as session:
+            return await quota.spend(session, source, day=day, count=count, most=most)
+
     # Selectors
 
     async def selector_state(self, scope: Scope) -> SelectorState | None:
@@ -153,6 +186,25 @@ class SqliteCatalog:
     async def finish_selector(self, closing: SelectorClosing) -> int:
         async with self._database.writing() as session:
             return await selectors.finish(session, closing)
+
+    async def settle_failures(
+        self,
+        *,
+        bucket: str,
+        source: str,
+        dataset_type: str,
+        selector_keys: Sequence[str],
+        run_id: int,
+    ) -> None:
+        async with self._database.writing() as session:
+            await selectors.settle_failures(
+                session,
+                bucket=bucket,
+                source=source,
+                dataset_type=dataset_type,
+                selector_keys=selector_keys,
+                run_id=run_id,
+            )
 
     # Datasets
 
@@ -217,9 +269,91 @@ class SqliteCatalog:
         async with self._database.reading() as session:
             return await runs.failures(session, run_id=run_id, limit=limit)
 
+    # Upkeep
+
+    async def kept_files(
+        self, query: DatasetQuery, *, after: int = 0, limit: int = 1000
+    ) -> Sequence[KeptFile]:
+        async with self._database.snapshot() as session:
+            return await upkeep.kept_files(session, query, after=after, limit=limit)
+
+    async def count_files(self, query: DatasetQuery) -> tuple[int, int]:
+        async with self._database.snapshot() as session:
+            return await upkeep.count_files(session, query)
+
+    async def mark_files(self, *, damaged: Sequence[int], sound: Sequence[int]) -> None:
+        async with self._database.writing() as session:
+            await upkeep.mark_files(session, damaged=damaged, sound=sound)
+
+    async def referenced(self, paths: Sequence[str]) -> AbstractSet[str]:
+        async with self._database.reading() as session:
+            return await upkeep.referenced(session, paths)
+
+    async def listed_in(self, row_ids: Sequence[int]) -> Mapping[int, Sequence[str]]:
+        async with self._database.reading() as session:
+            return await upkeep.listed_in(session, row_ids)
+
+    async def catalog_id(self) -> str:
+        async with self._database.reading() as session:
+            return await upkeep.catalog_id(session)
+
+    async def delete(self, query: DatasetQuery, *, at: datetime) -> Deleted:
+        async with self._database.writing() as session:
+            return await upkeep.delete(session, query, at=at)
+
+    async def doomed(self, *, limit: int = 1000) -> Sequence[str]:
+        async with self._database.reading() as session:
+            return await upkeep.doomed(session, limit=limit)
+
+    async def forget_doomed(self, paths: Sequence[str]) -> None:
+        async with self._database.writing() as session:
+            await upkeep.forget_doomed(session, paths)
+
+    # Copies
+
+    async def free_bytes(self) -> int | None:
+        with translated(self._database.path):
+            stat = await to_thread.run_sync(os.statvfs, self._database.path.parent)
+        return stat.f_bavail * stat.f_frsize if stat.f_blocks else None
+
+    async def back_up(
+        self,
+        path: Path,
+        *,
+        replace: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> CatalogCopy:
+        copying = backing_up.Copying(
+            self._database.path,
+            path.absolute(),
+            load_statements(self._prefix),
+            progress=progress,
+        )
+        return await to_thread.run_sync(partial(copying.run, replace=replace))
+
+    # Events
+
     async def events(self, *, after: int = 0, limit: int = 1000) -> Sequence[Event]:
         async with self._database.reading() as session:
-            return await reading.events(session, after=after, limit=limit)
+            return await outbox.events(session, after=after, limit=limit)
+
+    async def last_event(self) -> int:
+        async with self._database.reading() as session:
+            return await outbox.last(session)
+
+    async def reader_cursor(self, name: str) -> int | None:
+        async with self._database.reading() as session:
+            return await outbox.cursor(session, name)
+
+    async def move_reader(
+        self, name: str, *, event: int, expected: int | None, at: datetime
+    ) -> bool:
+        async with self._database.writing() as session:
+            return await outbox.move(session, name, event=event, expected=expected, at=at)
+
+    async def readers(self) -> Sequence[ReaderRow]:
+        async with self._database.reading() as session:
+            return await outbox.readers(session)
 
     def _lock_name(self, name: str) -> str:
         return f"{self._prefix}:{name}" if self._prefix else name

@@ -73,12 +73,20 @@ class Disk(Protocol):
         """A new folder; FileExistsError where the name is taken."""
         ...
 
+    def rmdir(self, path: str) -> None:
+        """Remove an empty folder; OSError (ENOTEMPTY) where it is not."""
+        ...
+
     def fsync_folder(self, path: str) -> None:
         """Return when the names in a folder outlast a loss of power."""
         ...
 
     def entries(self, path: str) -> Sequence[Entry]:
         """What stands in a folder, in no order."""
+        ...
+
+    def free_bytes(self, path: str) -> int | None:
+        """What is left for this user in the file system of *path*; None where nobody can tell."""
         ...
 
     def open_lock(self, path: str) -> int:
@@ -136,6 +144,9 @@ class SystemDisk:
     def mkdir(self, path: str) -> None:
         os.mkdir(path)  # noqa: PTH102
 
+    def rmdir(self, path: str) -> None:
+        os.rmdir(path)  # noqa: PTH106
+
     def fsync_folder(self, path: str) -> None:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -156,6 +167,10 @@ class SystemDisk:
                     modified = datetime.fromtimestamp(stat.st_mtime, UTC)
                     found.append(Entry(each.name, is_folder, stat.st_size, modified))
         return found
+
+    def free_bytes(self, path: str) -> int | None:
+        stat = os.statvfs(path)
+        return stat.f_bavail * stat.f_frsize if stat.f_blocks else None
 
     def open_lock(self, path: str) -> int:
         return os.open(path, os.O_CREAT | os.O_RDWR, 0o666)

@@ -6,13 +6,14 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ingestify.errors import StoreError, StoreUnavailableError
+from ingestify.errors import MissingBytesError, StoreError, StoreUnavailableError
 
 WAYS_OUT = {
     errno.ENOSPC: "free some space there, or keep the lake elsewhere (file_url)",
     errno.EDQUOT: "have the quota raised, or keep the lake elsewhere (file_url)",
     errno.EROFS: "make it writable, or keep the lake elsewhere (file_url)",
 }
+MISSING = (errno.ENOENT, errno.ENOTDIR)
 NOT_OURS = {
     errno.EACCES: "let this user write there",
     errno.EPERM: "let this user write there",
@@ -24,12 +25,20 @@ NOT_OURS = {
 }
 
 
-def failure_of(exc: OSError, what: str, path: str) -> StoreError | StoreUnavailableError:
-    """*exc*, met at *what* on *path*, as our error: for that File alone, or for all."""
+def failure_of(
+    exc: OSError, what: str, path: str, *, root: str = ""
+) -> StoreError | StoreUnavailableError:
+    """*exc*, met at *what* on *path*, as our error: for that File alone, or for all.
+
+    Args:
+        root: the folder that *path* lies in. It is named when nothing can be kept there.
+    """
     reason = exc.strerror or str(exc)
     if way_out := WAYS_OUT.get(exc.errno or 0):
-        return StoreUnavailableError(f"cannot {what} {path}: {reason}; {way_out}")
-    return StoreError(f"cannot {what} {path}: {reason}")
+        place = f"{root}/{path}" if root else path
+        return StoreUnavailableError(f"cannot {what} {place}: {reason}; {way_out}")
+    kind = MissingBytesError if exc.errno in MISSING and what == "read" else StoreError
+    return kind(f"cannot {what} {path}: {reason}")
 
 
 @contextmanager
@@ -46,3 +55,13 @@ def failing(what: str, path: str, *, own: bool = False) -> Iterator[None]:
             message = f"cannot {what} {path}: {exc.strerror}; {hint}"
             raise StoreUnavailableError(message) from exc
         raise failure_of(exc, what, path) from exc
+
+
+@contextmanager
+def needing(what: str, path: str) -> Iterator[None]:
+    """Makes an OSError ours, where nothing can be kept without *path*, whatever the reason."""
+    try:
+        with failing(what, path, own=True):
+            yield
+    except StoreError as exc:
+        raise StoreUnavailableError(str(exc)) from exc.__cause__

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterable, AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Self
 
 import anyio
-from anyio import CancelScope, CapacityLimiter, to_thread
+import msgspec
+from anyio import CancelScope, CapacityLimiter, Semaphore, to_thread
 
 from ingestify.adapters.files.disk import Disk, SystemDisk
-from ingestify.adapters.files.failures import failing, failure_of
+from ingestify.adapters.files.failures import failing, failure_of, needing
 from ingestify.adapters.files.publishing import Publisher
 from ingestify.adapters.files.staging import Staging, TempFile
 from ingestify.errors import StoreError, StoreUnavailableError
@@ -32,35 +33,40 @@ class LocalFileStore:
     Several stores, of one process or many, may work in one folder at the same time.
     """
 
-    def __init__(self, root: str, disk: Disk, *, threads: int) -> None:
+    def __init__(self, root: str, disk: Disk, *, threads: int, temp_files: int) -> None:
         """Not to be called: `at` makes what is needed, and gives it back."""
         self.root = root
         self._own = f"{root}/{OWN_FOLDER}"
         self._disk = disk
+        self._catalogs = f"{self._own}/catalogs"
         self._staging = Staging(disk, f"{self._own}/staging")
         self._publisher = Publisher(disk, root, self._staging, threads=threads)
         self._publishers = CapacityLimiter(4)
+        self._writing = Semaphore(temp_files, fast_acquire=True)
 
     @classmethod
     @asynccontextmanager
     async def at(
-        cls, root: Path, *, disk: Disk | None = None, threads: int = 8
+        cls, root: Path, *, disk: Disk | None = None, threads: int = 8, temp_files: int = 64
     ) -> AsyncIterator[Self]:
         """The store in the folder *root*, which is made where it is missing.
 
         Args:
             threads: how many files are synced at the same time.
+            temp_files: how many of them may be open for writing; others wait.
 
         Raises:
             StoreUnavailableError: there can be no store.
         """
-        store = cls(str(root.absolute()), disk or SystemDisk(), threads=threads)
+        store = cls(
+            str(root.absolute()), disk or SystemDisk(), threads=threads, temp_files=temp_files
+        )
         try:
             await to_thread.run_sync(store._make_root)
             yield store
         finally:
             with CancelScope(shield=True):
-                await to_thread.run_sync(store._publisher.close)
+                await to_thread.run_sync(store._close)
 
     async def stage(self, chunks: AsyncIterable[bytes]) -> StagedFile:
         """See `FileStore.stage`. Small bodies stay in memory until they are published."""
@@ -72,21 +78,28 @@ class LocalFileStore:
                 waiting.append(chunk)
                 size += len(chunk)
                 if size >= PIECE:
-                    temp = temp or TempFile(self._staging)
+                    temp = temp or await self._begin_temp_file()
                     await to_thread.run_sync(temp.write, b"".join(waiting))
                     waiting, size = [], 0
             rest = b"".join(waiting)
             if temp is None and size <= SMALL:
                 return StagedFile(handle=rest, size=size, sha256=hashlib.sha256(rest).hexdigest())
-            temp = temp or TempFile(self._staging)
+            temp = temp or await self._begin_temp_file()
             await to_thread.run_sync(partial(temp.write, rest, last=True))
             staged = StagedFile(handle=temp.path, size=temp.size, sha256=temp.sha256)
+            self._writing.release()
             temp = None
             return staged
         finally:
             if temp is not None:
                 with CancelScope(shield=True):
                     await to_thread.run_sync(temp.abandon)
+                self._writing.release()
+
+    async def _begin_temp_file(self) -> TempFile:
+        """A temporary file, once another one may be open. Whoever has it closed releases."""
+        await self._writing.acquire()
+        return TempFile(self._staging)
 
     async def discard(self, staged: StagedFile) -> None:
         """See `FileStore.discard`."""
@@ -110,7 +123,7 @@ class LocalFileStore:
 
     @asynccontextmanager
     async def exclusive(self) -> AsyncIterator[None]:
-        """The lake for whoever deletes: nobody publishes, in this process or another."""
+        """See `FileStore.exclusive`: nobody publishes, in this process or another."""
         async with self._holding(exclusive=True):
             yield
 
@@ -143,6 +156,31 @@ class LocalFileStore:
             path_parts(path)
         await to_thread.run_sync(self._delete, paths)
 
+    async def staged_debris(self) -> Sequence[StoredObject]:
+        """See `FileStore.staged_debris`."""
+        with failing("look for debris in", self._own):
+            found = await to_thread.run_sync(self._staging.debris)
+        folder = f"{OWN_FOLDER}/staging"
+        return [msgspec.structs.replace(each, path=f"{folder}/{each.path}") for each in found]
+
+    async def remove_debris(self) -> tuple[int, int]:
+        """See `FileStore.remove_debris`."""
+        with failing("remove debris in", self._own):
+            return await to_thread.run_sync(self._staging.remove_debris)
+
+    async def register(self, catalog_id: str) -> None:
+        """See `FileStore.register`."""
+        await to_thread.run_sync(self._register, catalog_id)
+
+    async def catalogs(self) -> Mapping[str, str]:
+        """See `FileStore.catalogs`."""
+        return await to_thread.run_sync(self._registered)
+
+    async def free_bytes(self) -> int | None:
+        """See `FileStore.free_bytes`."""
+        with failing("look for room in", self.root, own=True):
+            return await to_thread.run_sync(self._disk.free_bytes, self.root)
+
     async def list(self, prefix: str = "") -> AsyncIterator[StoredObject]:
         """See `FileStore.list`. Only one folder of each level is in memory."""
         folder = prefix.rstrip("/")
@@ -161,6 +199,27 @@ class LocalFileStore:
             self._make_folder(self.root)
             self._make_folder(self._own)
             self._make_folder(f"{self._own}/staging")
+
+    def _close(self) -> None:
+        self._publisher.close()
+        self._staging.close()
+
+    def _register(self, catalog_id: str) -> None:
+        if catalog_id in self._registered():
+            return
+        with failing("write", self._catalogs, own=True):
+            self._make_folder(self._catalogs)
+            self._disk.close(self._disk.open_lock(f"{self._catalogs}/{catalog_id}"))
+            self._disk.fsync_folder(self._catalogs)
+
+    def _registered(self) -> Mapping[str, str]:
+        with failing("read", self._catalogs):
+            try:
+                entries = self._disk.entries(self._catalogs)
+            except FileNotFoundError:
+                return {}
+        names = sorted(each.name for each in entries if not each.is_folder)
+        return {name: f"{self._catalogs}/{name}" for name in names}
 
     def _make_folder(self, path: str) -> None:
         parent = path.rpartition("/")[0] or "/"
@@ -193,12 +252,20 @@ class LocalFileStore:
         for path in paths:
             try:
                 self._disk.unlink(f"{self.root}/{path}")
+                self._remove_emptied(path)
             except (FileNotFoundError, NotADirectoryError):
                 pass
             except OSError as exc:
                 failed = failed or failure_of(exc, "delete", path)
         if failed:
             raise failed
+
+    def _remove_emptied(self, path: str) -> None:
+        """Remove the folders that *path* was the last one in."""
+        with suppress(OSError):
+            while folder := path.rpartition("/")[0]:
+                self._disk.rmdir(f"{self.root}/{folder}")
+                path = folder
 
     def _entries(self, folder: str) -> Sequence[StoredObject | str]:
         """What is in *folder*, in the order of paths, which is not that of names."""
@@ -234,12 +301,13 @@ class LocalFileStore:
         """Hold an operating-system lock, which dies with its process."""
         path = f"{self._own}/{name}"
         # In the loop: neither call waits, and a descriptor cannot get lost with a cancelled hop.
-        with failing("lock", path, own=True):
+        with needing("lock", path):
             fd = self._disk.open_lock(path)
         try:
-            with failing("lock", path, own=True):
+            with needing("lock", path):
                 while not self._disk.try_lock(fd, exclusive=exclusive):  # noqa: ASYNC110  # of others
                     await anyio.sleep(LOCK_POLL)
             yield
         finally:
-            self._disk.close(fd)
+            with suppress(OSError):  # it is given back even then, and no bytes are at stake
+                self._disk.close(fd)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Self
 
 from anyio import Event, Lock, lowlevel
 
-from ingestify.errors import StoreError
+from ingestify.errors import MissingBytesError, StoreError
 from ingestify.model.catalog import StagedFile, StoredObject
 from ingestify.model.layout import path_parts, with_suffix
 
@@ -23,6 +23,7 @@ class MemoryFileStore:
     def __init__(self) -> None:
         self.staged: dict[int, bytes] = {}
         self._objects: dict[str, tuple[bytes, datetime]] = {}
+        self._catalogs: dict[str, str] = {}
         self._count = 0
         self._door = Lock()  # held all the while by who has the store alone
         self._publishing = 0
@@ -65,7 +66,7 @@ class MemoryFileStore:
 
     @asynccontextmanager
     async def exclusive(self) -> AsyncIterator[None]:
-        """The store for whoever deletes: nobody publishes meanwhile."""
+        """See `FileStore.exclusive`."""
         async with self._door:
             while self._publishing:
                 self._left = Event()
@@ -91,7 +92,7 @@ class MemoryFileStore:
         path_parts(path)
         await lowlevel.checkpoint()
         if path not in self._objects:
-            raise StoreError(f"cannot read {path}: there is nothing")
+            raise MissingBytesError(f"cannot read {path}: there is nothing")
         return self._objects[path][0]
 
     async def delete(self, paths: Sequence[str]) -> None:
@@ -101,6 +102,31 @@ class MemoryFileStore:
         for path in paths:
             self._objects.pop(path, None)
         await lowlevel.checkpoint()
+
+    async def free_bytes(self) -> int | None:
+        """See `FileStore.free_bytes`."""
+        await lowlevel.checkpoint()
+        return None
+
+    async def staged_debris(self) -> Sequence[StoredObject]:
+        """See `FileStore.staged_debris`. Nobody leaves any: it would be gone with the store."""
+        await lowlevel.checkpoint()
+        return []
+
+    async def remove_debris(self) -> tuple[int, int]:
+        """See `FileStore.remove_debris`."""
+        await lowlevel.checkpoint()
+        return 0, 0
+
+    async def register(self, catalog_id: str) -> None:
+        """See `FileStore.register`."""
+        await lowlevel.checkpoint()
+        self._catalogs[catalog_id] = f"this process, catalog {catalog_id}"
+
+    async def catalogs(self) -> Mapping[str, str]:
+        """See `FileStore.catalogs`."""
+        await lowlevel.checkpoint()
+        return dict(self._catalogs)
 
     async def list(self, prefix: str = "") -> AsyncIterator[StoredObject]:
         """See `FileStore.list`."""

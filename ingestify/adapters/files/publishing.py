@@ -40,9 +40,9 @@ class Job:
     unsynced: set[str] = field(default_factory=set)  # folders whose names must get to the disk
     error: StoreError | StoreUnavailableError | None = None
 
-    def fail(self, exc: OSError, what: str) -> None:
-        """Give up on the file."""
-        self.error = failure_of(exc, what, self.wanted)
+    def fail(self, exc: OSError, what: str, root: str) -> None:
+        """Give up on the file, which was to lie in *root*."""
+        self.error = failure_of(exc, what, self.wanted, root=root)
         self.error.__cause__ = exc
 
 
@@ -65,7 +65,7 @@ class Publisher:
 
     def publish(self, files: Sequence[tuple[StagedFile, str]]) -> Sequence[str | StoreError]:
         """See `FileStore.publish`. Always leaves the staging area without the files given."""
-        jobs = [Job(staged, path, self._temp_of(staged)) for staged, path in files]
+        jobs = [Job(staged, path, _temp_of(staged)) for staged, path in files]
         try:
             self._in_threads(jobs, lambda job: self._guarded(job, "write", self._make_durable))
             self._stop_if_unavailable(jobs)
@@ -78,13 +78,12 @@ class Publisher:
                 self._staging.remove(job.temp)
         return [job.error if isinstance(job.error, StoreError) else job.path for job in jobs]
 
-    def _temp_of(self, staged: StagedFile) -> str:
-        return staged.handle if isinstance(staged.handle, str) else self._staging.new_path()
-
     def _make_durable(self, job: Job) -> None:
         path_parts(job.wanted)
         data = job.staged.handle
         is_new = isinstance(data, bytes)
+        if is_new:
+            job.temp = self._staging.new_path()
         with failing("write", job.temp, own=is_new):
             fd = self._disk.create(job.temp) if is_new else self._disk.open(job.temp)
         try:
@@ -183,7 +182,7 @@ class Publisher:
                 self._disk.fsync_folder(self._full(folder))
             except OSError as exc:
                 for job in waiting[folder]:
-                    job.fail(exc, "sync the folder of")
+                    job.fail(exc, "sync the folder of", self._root)
 
         self._in_threads(sorted(waiting), sync)
         self._stop_if_unavailable(jobs)
@@ -204,7 +203,7 @@ class Publisher:
         except (StoreError, StoreUnavailableError) as exc:
             job.error = exc
         except OSError as exc:
-            job.fail(exc, what)
+            job.fail(exc, what, self._root)
 
     def _in_threads(self, items: Sequence[T], work: Callable[[T], None]) -> None:
         """Do *work* on all of *items*, several at a time, so that the disk can join their syncs."""
@@ -229,3 +228,8 @@ class Publisher:
 
     def _full(self, path: str) -> str:
         return f"{self._root}/{path}" if path else self._root
+
+
+def _temp_of(staged: StagedFile) -> str:
+    """Where it lies; what is still in memory gets its file when it is published."""
+    return staged.handle if isinstance(staged.handle, str) else ""

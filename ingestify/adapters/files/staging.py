@@ -5,31 +5,157 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+import re
 import secrets
 import threading
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
-from ingestify.adapters.files.disk import Disk
+from ingestify.adapters.files.disk import Disk, Entry
 from ingestify.adapters.files.failures import failing
+from ingestify.errors import StoreUnavailableError
+from ingestify.model.catalog import StoredObject
+
+LOCK = ".lock"
+FIRST_LAYOUT = re.compile(r"(\d+)-[0-9a-f]{12}-\d+\Z")  # files that lie in `staging` itself
+MOST_TRIES = 10
 
 
 class Staging:
-    """The folder of temporary files. What a crash leaves in it is for `gc` to find."""
+    """A folder of temporary files for one store, beside those of others.
+
+    Whose it is shows in a lock beside it, which dies with its process: what a crash leaves can be
+    told from what is on its way, without looking at any clock. The folder is made when it is
+    first needed.
+    """
 
     def __init__(self, disk: Disk, folder: str) -> None:
         self.disk = disk
-        self._folder = folder
-        self._once = secrets.token_hex(6)  # process ids come back
+        self._all = folder
         self._counter = itertools.count()
+        self._making = threading.Lock()
+        self._own: str | None = None
+        self._held = 0  # the lock's descriptor
 
     def new_path(self) -> str:
-        """A path that nothing else uses."""
-        return f"{self._folder}/{os.getpid()}-{self._once}-{next(self._counter)}"
+        """A path that nothing else uses.
+
+        Raises:
+            StoreError, StoreUnavailableError: there is no folder for it, and none can be made.
+        """
+        with self._making, failing("write", self._all, own=True):
+            self._own = self._own or self._make()
+            return f"{self._own}/{next(self._counter)}"
 
     def remove(self, path: str) -> None:
         """Remove a temporary file, if it is there; if that fails, it is left to `gc`."""
-        with suppress(OSError):
-            self.disk.unlink(path)
+        if path:
+            with suppress(OSError):
+                self.disk.unlink(path)
+
+    def close(self) -> None:
+        """Give up the folder. What is still in it is left to `gc`."""
+        with self._making:
+            own, self._own = self._own, None
+            if own is None:
+                return
+            with suppress(OSError):
+                self.disk.rmdir(own)
+                self.disk.unlink(own + LOCK)
+            with suppress(OSError):
+                self.disk.close(self._held)
+
+    def debris(self) -> Sequence[StoredObject]:
+        """The files, and the empty folders, of those who are gone.
+
+        This and `remove_debris` are for whoever has the lake alone.
+        """
+        return [each for found in self._left_behind() for each in found]
+
+    def remove_debris(self) -> tuple[int, int]:
+        """Remove it. Returns how many files and empty folders there were, and their bytes."""
+        count = size = 0
+        for found in self._left_behind(remove=True):
+            count, size = count + len(found), size + sum(each.size for each in found)
+        return count, size
+
+    def _make(self) -> str:
+        for _ in range(MOST_TRIES):
+            own = f"{self._all}/{os.getpid()}-{secrets.token_hex(6)}"
+            fd = self.disk.open_lock(own + LOCK)
+            try:
+                # Who cleans up may have taken a lock that is not held yet for one that is no more.
+                if self.disk.try_lock(fd, exclusive=True) and self._exists(own + LOCK):
+                    self.disk.mkdir(own)
+                    self._held, fd = fd, 0
+                    return own
+            finally:
+                if fd:
+                    self.disk.close(fd)
+        raise StoreUnavailableError(f"cannot write in {self._all}: no folder in it can be kept")
+
+    def _exists(self, path: str) -> bool:
+        try:
+            self.disk.close(self.disk.open(path))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _left_behind(self, *, remove: bool = False) -> Iterator[Sequence[StoredObject]]:
+        """What each of those who are gone has left, which is removed then if that is wanted."""
+        tops = self.disk.entries(self._all)
+        for each in tops:
+            if not each.is_folder and _is_left_alone(each.name):
+                yield [_as_object(each.name, each)]
+                if remove:
+                    self.disk.unlink(f"{self._all}/{each.name}")
+        folders = {each.name: each for each in tops if each.is_folder}
+        locks = {each.name.removesuffix(LOCK) for each in tops if each.name.endswith(LOCK)}
+        for name in sorted(locks | set(folders)):
+            with self._held_if_dead(name) as is_dead:
+                if is_dead and name in folders:
+                    yield self._look_into(folders[name], remove=remove)
+                if is_dead and (remove or name not in folders):
+                    with suppress(FileNotFoundError):
+                        self.disk.unlink(f"{self._all}/{name}{LOCK}")
+
+    @contextmanager
+    def _held_if_dead(self, name: str) -> Iterator[bool]:
+        """Hold the lock of the folder called *name*, unless its owner does."""
+        fd = self.disk.open_lock(f"{self._all}/{name}{LOCK}")
+        try:
+            yield self.disk.try_lock(fd, exclusive=True)
+        finally:
+            self.disk.close(fd)
+
+    def _look_into(self, folder: Entry, *, remove: bool) -> Sequence[StoredObject]:
+        path = f"{self._all}/{folder.name}"
+        entries = self.disk.entries(path)
+        if remove:
+            for entry in entries:
+                self.disk.unlink(f"{path}/{entry.name}")
+            self.disk.rmdir(path)
+        found = [_as_object(f"{folder.name}/{entry.name}", entry) for entry in entries]
+        return found or [_as_object(folder.name, folder)]
+
+
+def _as_object(path: str, entry: Entry) -> StoredObject:
+    size = 0 if entry.is_folder else entry.size
+    return StoredObject(path=path, size=size, modified_at=entry.modified_at)
+
+
+def _is_left_alone(name: str) -> bool:
+    """Whether *name* is a file of the first layout whose process is gone."""
+    match = FIRST_LAYOUT.match(name)
+    if match is None:
+        return False
+    try:
+        os.kill(int(match[1]), 0)  # asks, and does nothing
+    except (ProcessLookupError, OverflowError):
+        return True
+    except PermissionError:
+        return False
+    return False
 
 
 class TempFile:
@@ -40,14 +166,13 @@ class TempFile:
     """
 
     def __init__(self, staging: Staging) -> None:
-        self.path = staging.new_path()
+        self.path = ""  # not made yet
         self.size = 0
         self._staging = staging
         self._disk = staging.disk
         self._hash = hashlib.sha256()
         self._lock = threading.Lock()
         self._fd: int | None = None
-        self._is_begun = False
         self._is_closed = False
 
     @property
@@ -62,26 +187,26 @@ class TempFile:
             StoreError: that failed.
             StoreUnavailableError: no other file could be written, either.
         """
-        with self._lock, failing("write", self.path):
+        with self._lock:
             if self._is_closed:
                 return
             if self._fd is None:
-                self._is_begun = True
+                self.path = self._staging.new_path()
                 with failing("write", self.path, own=True):
                     self._fd = self._disk.create(self.path)
-            self._disk.write(self._fd, data)
-            self._hash.update(data)
-            self.size += len(data)
-            if last:
-                self._close()
+            with failing("write", self.path):
+                self._disk.write(self._fd, data)
+                self._hash.update(data)
+                self.size += len(data)
+                if last:
+                    self._close()
 
     def abandon(self) -> None:
         """Close and remove the file."""
         with self._lock:
             with suppress(OSError):
                 self._close()
-            if self._is_begun:
-                self._staging.remove(self.path)
+            self._staging.remove(self.path)
 
     def _close(self) -> None:
         self._is_closed = True

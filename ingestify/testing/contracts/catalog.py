@@ -16,10 +16,12 @@ import pytest
 from ingestify.testing.contracts.catalog_commits import CommitsContract
 from ingestify.testing.contracts.catalog_concurrency import ConcurrencyContract
 from ingestify.testing.contracts.catalog_conflicts import ConflictsContract
+from ingestify.testing.contracts.catalog_events import EventsContract
 from ingestify.testing.contracts.catalog_queries import QueriesContract
 from ingestify.testing.contracts.catalog_reading import ReadingContract
 from ingestify.testing.contracts.catalog_runs import RunsContract
 from ingestify.testing.contracts.catalog_selectors import SelectorsContract
+from ingestify.testing.contracts.catalog_upkeep import UpkeepContract
 
 
 @pytest.mark.asyncio
@@ -31,5 +33,7 @@ class CatalogContract(
     ConcurrencyContract,
     QueriesContract,
     ReadingContract,
+    EventsContract,
+    UpkeepContract,
 ):
     """The whole contract of the port `ingestify.ports.Catalog`."""

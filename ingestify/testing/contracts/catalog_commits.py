@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from ingestify.model.catalog import Committed, DatasetQuery
-from ingestify.model.dataset import CheckOutcome, DatasetState
+from ingestify.model.dataset import CheckOutcome, DatasetState, Suspicion
 from ingestify.model.identity import Value
 from ingestify.ports import Catalog
 from ingestify.testing.contracts.catalog_values import (
@@ -47,7 +47,7 @@ class CommitsContract(CatalogFixtures):
         assert (file.check.outcome, file.check.token) == (CheckOutcome.STORED, "t")
         assert (file.check.etag, file.check.last_modified) == ('"e"', None)
         assert (file.check.run_id, file.check.checked_at) == (1, NOON)
-        assert (file.check.reason, file.check.suspect) == ("new", False)
+        assert (file.check.reason, file.check.suspect) == ("new", Suspicion.NONE)
 
     async def test_a_dataset_may_have_no_file(self, catalog: Catalog) -> None:
         """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from ingestify.model.catalog import DatasetQuery
-from ingestify.model.dataset import CheckOutcome, RevisionState
+from ingestify.model.dataset import CheckOutcome, RevisionState, Suspicion
 from ingestify.model.event import Event, EventType
 from ingestify.ports import Catalog
 from ingestify.testing.contracts.catalog_values import (
@@ -223,8 +223,8 @@ class ReadingContract(CatalogFixtures):
         )
         checks = await catalog.checks(made.row_id or 0)
         assert [(each.data_feed_key, each.suspect) for each in checks] == [
-            ("events", True),
-            ("lineups", False),
+            ("events", Suspicion.INVALIDATED),
+            ("lineups", Suspicion.NONE),
         ]
         assert not (await stored_match(catalog, 3)).files["events", "v1"].check.suspect
         event = (await catalog.events())[-1]

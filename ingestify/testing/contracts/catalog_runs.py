@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime, timedelta
 
 import pytest
 
 from ingestify.errors import CatalogError, FenceLostError
-from ingestify.model.catalog import Lease
+from ingestify.model.catalog import Holder, Lease
 from ingestify.model.run import RunStatus
 from ingestify.ports import Catalog
 from ingestify.testing.contracts.catalog_values import (
@@ -25,6 +25,9 @@ from ingestify.testing.contracts.catalog_values import (
     stored_file,
     summary,
 )
+
+
+TODAY = date(2024, 5, 1)
 
 
 class RunsContract(CatalogFixtures):
@@ -56,6 +59,7 @@ class RunsContract(CatalogFixtures):
         assert oldest.counters.is_balanced
         assert (oldest.requests, oldest.received_bytes, oldest.stored_bytes) == (9, 1000, 500)
         assert oldest.error == "stopped"
+        assert (newest.exit_code, oldest.exit_code) == (None, told.exit_code)
         assert [run.run_id for run in await catalog.runs(limit=1)] == [second]
 
     async def test_closing_a_run_that_never_was_is_an_error(self, catalog: Catalog) -> None:
@@ -91,6 +95,18 @@ class RunsContract(CatalogFixtures):
         assert by_id[silent].error
         assert by_id[beating].status is RunStatus.RUNNING
         assert by_id[ended].status is RunStatus.FINISHED
+
+    async def test_a_run_of_before_the_clock_was_set_back_is_closed_as_crashed(
+        self, catalog: Catalog
+    ) -> None:
+        """
+        A sign of life from the future is none; one that is a little ahead is.
+        """
+        far, near = [await begin_run(catalog) for _ in range(2)]
+        await catalog.beat(far, at=minutes(60 * 48))
+        await catalog.beat(near, at=minutes(12))
+
+        assert await catalog.close_crashed_runs(silent_since=minutes(10), at=minutes(11)) == [far]
 
     async def test_a_run_whose_lease_is_held_has_not_crashed(
         self, catalog: Catalog, other: Catalog
@@ -132,6 +148,55 @@ class RunsContract(CatalogFixtures):
         assert await catalog.acquire_lease("plan", run_id=run_id, at=NOON) is None
         assert await other.acquire_lease("plan", run_id=run_id + 1, at=NOON) is None
         assert await other.acquire_lease("another plan", run_id=run_id + 1, at=NOON) is not None
+
+    async def test_who_holds_a_lease_is_known(self, catalog: Catalog, other: Catalog) -> None:
+        """
+        Others can tell which Run has a plan, and since when, until it is given back.
+        """
+        run_id = await begin_run(catalog)
+        assert await other.lease_holder("plan") is None
+        lease = await catalog.acquire_lease("plan", run_id=run_id, at=minutes(2))
+        assert lease is not None
+        for each in (catalog, other):
+            assert await each.lease_holder("plan") == Holder(run_id=run_id, since=minutes(2))
+
+        await catalog.release_lease(lease)
+        assert await other.lease_holder("plan") is None
+
+    async def test_a_daily_quota_is_one_for_all(self, catalog: Catalog, other: Catalog) -> None:
+        """
+        Whoever asks, no more is granted than there is; what is given back is granted again.
+        """
+
+        async def spend(each: Catalog, count: int, most: int = 10, source: str = "one") -> int:
+            return await each.spend_quota(source, day=TODAY, count=count, most=most)
+
+        assert await spend(catalog, 4) == 4
+        assert await spend(other, 4) == 4
+        assert await spend(catalog, 4) == 2
+        assert await spend(other, 1) == 0
+        assert await spend(catalog, 9, source="another") == 9
+        assert await spend(catalog, -3) == -3
+        assert await spend(other, 4) == 3
+        assert await spend(other, 1, most=12) == 1
+        assert await spend(catalog, 1, most=5) == 0
+        assert await spend(catalog, -100) == -11
+        assert await spend(other, 100) == 10
+
+    async def test_each_day_has_its_own_quota(self, catalog: Catalog) -> None:
+        """
+        A new day begins with all of it, and old days are forgotten after a while.
+        """
+
+        async def spend(days: int, count: int) -> int:
+            day = TODAY + timedelta(days=days)
+            return await catalog.spend_quota("one", day=day, count=count, most=10)
+
+        assert await spend(0, 10) == 10
+        assert await spend(1, 10) == 10
+        assert await spend(0, 1) == 0
+        await spend(30, 1)
+        assert await spend(0, 1) == 1
 
     async def test_fencing_tokens_grow(self, catalog: Catalog, other: Catalog) -> None:
         """

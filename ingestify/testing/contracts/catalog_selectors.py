@@ -124,7 +124,8 @@ class SelectorsContract(CatalogFixtures):
 
     async def test_without_a_completion_nothing_changes(self, catalog: Catalog) -> None:
         """
-        A SelectorRun that was stopped or failed leaves state and listing as they were.
+        A SelectorRun that was stopped or failed leaves state and listing as they were; only what
+        the last complete Run had is not relied on any more.
         """
         [match] = await commit_all(catalog, dataset_commit(1, stored_file()))
         await self.list_matches(catalog, match.row_id or 0)
@@ -137,7 +138,7 @@ class SelectorsContract(CatalogFixtures):
         after = await catalog.selector_state(SCOPE)
         assert after is not None
         assert msgspec.structs.replace(after, selector_run_id=0) == msgspec.structs.replace(
-            before, selector_run_id=0
+            before, selector_run_id=0, fingerprint=None
         )
         assert await self.list_matches(catalog) == 1
 
@@ -158,6 +159,23 @@ class SelectorsContract(CatalogFixtures):
         assert after is not None
         assert (after.fingerprint, after.validators) == ("plan", VALIDATORS)
         assert await self.list_matches(catalog) == 1
+
+    async def test_what_is_begun_and_not_completed_leaves_nothing_to_rely_on(
+        self, catalog: Catalog
+    ) -> None:
+        """
+        A Run that has begun may store what the list says meanwhile: unless it is complete, the
+        next one must not take "not modified" for an answer.
+        """
+        run_id, state = await self.begin(catalog)
+        await catalog.finish_selector(
+            closing(state, completion([], validators=VALIDATORS), run_id=run_id)
+        )
+        _, begun = await self.begin(catalog)
+        assert (begun.fingerprint, begun.validators) == ("plan", VALIDATORS)
+
+        _, after = await self.begin(catalog)
+        assert after.fingerprint is None
 
     async def test_a_dataset_is_newly_gone_once(self, catalog: Catalog) -> None:
         """
@@ -285,3 +303,49 @@ class SelectorsContract(CatalogFixtures):
         await catalog.finish_selector(closing(state, completion([]), run_id=later))
         assert await catalog.failures() == []
         assert await catalog.failures(run_id=run_id) == [told, told]
+
+    async def test_a_list_that_was_seen_settles_what_failed_before(self, catalog: Catalog) -> None:
+        """
+        A Dataset that failed in a Selector counts until a later Run has seen its whole list, be it
+        up to date now or not listed any more. What fails in that Run counts.
+        """
+        first, state = await self.begin(catalog)
+        place = {"selector_run_id": state.selector_run_id}
+        await commit_all(catalog, *[failure_commit(n, run_id=first, **place) for n in (1, 2)])
+        await catalog.finish_selector(closing(state, completion([]), run_id=first))
+        assert len(await catalog.failures()) == 2
+
+        stopped, state = await self.begin(catalog)
+        await catalog.finish_selector(closing(state, None, run_id=stopped))
+        assert len(await catalog.failures()) == 2
+
+        later, state = await self.begin(catalog)
+        place = {"selector_run_id": state.selector_run_id}
+        await commit_all(catalog, failure_commit(2, run_id=later, **place))
+        await catalog.finish_selector(closing(state, completion([]), run_id=later))
+        assert [each.run_id for each in await catalog.failures()] == [later]
+        assert len(await catalog.failures(run_id=first)) == 2
+
+    async def test_selectors_that_are_not_wanted_any_more_have_not_failed(
+        self, catalog: Catalog
+    ) -> None:
+        """
+        What failed in a Selector, or in its Datasets, counts while that Selector is wanted.
+        """
+        run_id, state = await self.begin(catalog)
+        place = {"selector_run_id": state.selector_run_id}
+        await commit_all(catalog, failure_commit(1, run_id=run_id, **place))
+        refused = failure(None, code="record", run_id=0, failed_at=None)
+        await catalog.finish_selector(closing(state, None, run_id=run_id, failures=[refused]))
+        scope = {name: getattr(SCOPE, name) for name in ("bucket", "source", "dataset_type")}
+        others: list[tuple[dict[str, str], list[str], int]] = [
+            (scope, [SCOPE.selector_key, "{}"], run_id + 1),
+            (scope, [], run_id),
+            *(({**scope, name: "other"}, [], run_id + 1) for name in scope),
+        ]
+        for where, wanted, at in others:
+            await catalog.settle_failures(**where, selector_keys=wanted, run_id=at)
+        assert len(await catalog.failures()) == 2
+
+        await catalog.settle_failures(**scope, selector_keys=["{}"], run_id=run_id + 1)
+        assert await catalog.failures() == []

@@ -79,7 +79,10 @@ def dataset_commit(
 ) -> DatasetCommit:
     """A match that was looked at with success."""
     commit = DatasetCommit(
-        **PLACE,
+        bucket=PLACE["bucket"],
+        stage=PLACE["stage"],
+        provider=PLACE["provider"],
+        dataset_type=PLACE["dataset_type"],
         identifier_key=key_of(match_id),
         identifier=key_of(match_id),
         name=f"match {match_id}",

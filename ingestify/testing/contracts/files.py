@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 from anyio import CancelScope, Event, create_task_group
 from anyio.lowlevel import checkpoint
 
-from ingestify.errors import StoreError
+from ingestify.errors import MissingBytesError, StoreError
 from ingestify.model.catalog import StagedFile
 from ingestify.ports import FileStore
 
@@ -22,17 +22,11 @@ PATH = "main/stage=raw/provider=p/dataset_type=match/match_id=1__events__v8.r0.0
 BIG = 5 * 1024 * 1024
 
 
-class Exclusive(FileStore, Protocol):
-    """A FileStore that files can be removed from while others work with it."""
-
-    def exclusive(self) -> AbstractAsyncContextManager[None]: ...
-
-
 class FileStoreContract(ABC):
     """Inherit, and give `opened` and `count_staged`."""
 
     @abstractmethod
-    def opened(self, tmp_path: Any) -> AbstractAsyncContextManager[Exclusive]:
+    def opened(self, tmp_path: Any) -> AbstractAsyncContextManager[FileStore]:
         """A new, empty store."""
 
     @abstractmethod
@@ -40,11 +34,11 @@ class FileStoreContract(ABC):
         """How many files are in the staging area, where a crash would leave them."""
 
     @pytest.fixture
-    async def store(self, tmp_path: Any) -> AsyncIterator[Exclusive]:
+    async def store(self, tmp_path: Any) -> AsyncIterator[FileStore]:
         async with self.opened(tmp_path) as store:
             yield store
 
-    async def test_bytes_come_back_as_they_were(self, store: Exclusive) -> None:
+    async def test_bytes_come_back_as_they_were(self, store: FileStore) -> None:
         """
         What is staged or published can be read, at once and in chunks, and is described truly.
         """
@@ -57,7 +51,7 @@ class FileStoreContract(ABC):
             assert await store.read(f"a/{number}") == data
             assert b"".join([chunk async for chunk in store.open(f"a/{number}")]) == data
 
-    async def test_what_is_staged_cannot_be_seen(self, store: Exclusive) -> None:
+    async def test_what_is_staged_cannot_be_seen(self, store: FileStore) -> None:
         """
         Only publishing makes a file visible.
         """
@@ -66,7 +60,7 @@ class FileStoreContract(ABC):
         assert await paths(store) == []
         await store.discard(staged)
 
-    async def test_equal_bytes_under_a_path_are_adopted(self, store: Exclusive) -> None:
+    async def test_equal_bytes_under_a_path_are_adopted(self, store: FileStore) -> None:
         """
         A retry finds the file that an earlier try left, and makes no second one.
         """
@@ -78,7 +72,7 @@ class FileStoreContract(ABC):
         assert len(await paths(store)) == 2
         assert self.count_staged(store) == 0
 
-    async def test_other_bytes_get_a_suffix(self, store: Exclusive) -> None:
+    async def test_other_bytes_get_a_suffix(self, store: FileStore) -> None:
         """
         What is published is never overwritten; the newcomer's name changes before its first dot.
         """
@@ -96,7 +90,7 @@ class FileStoreContract(ABC):
         assert await store.read(first) == b"one"
         assert await store.read(second) == b"two"
 
-    async def test_a_batch_keeps_its_order(self, store: Exclusive) -> None:
+    async def test_a_batch_keeps_its_order(self, store: FileStore) -> None:
         """
         Each file's answer stands where the file stood.
         """
@@ -110,7 +104,7 @@ class FileStoreContract(ABC):
         assert list(published) == [path for _, path in files]
         assert [await store.read(path) for _, path in files] == [b"%d" % n for n in range(40)]
 
-    async def test_two_files_of_one_batch_may_want_the_same_path(self, store: Exclusive) -> None:
+    async def test_two_files_of_one_batch_may_want_the_same_path(self, store: FileStore) -> None:
         """
         Equal ones share it, others get another.
         """
@@ -122,7 +116,7 @@ class FileStoreContract(ABC):
         "path", ["../out", "/etc/out", "a//b", "", "a/../../b", "a\\b", "a/b\0", ".ingestify/x"]
     )
     async def test_a_path_that_leads_elsewhere_fails_alone(
-        self, store: Exclusive, path: str
+        self, store: FileStore, path: str
     ) -> None:
         """
         The others of its batch are published, and nothing of it stays behind.
@@ -137,16 +131,17 @@ class FileStoreContract(ABC):
         assert self.count_staged(store) == 0
 
     @pytest.mark.parametrize("path", ["../out", "/etc/passwd", "missing", "missing/too"])
-    async def test_what_is_not_there_cannot_be_read(self, store: Exclusive, path: str) -> None:
+    async def test_what_is_not_there_cannot_be_read(self, store: FileStore, path: str) -> None:
         """
         Neither is what lies outside of the store.
         """
-        with pytest.raises(StoreError):
+        kind = MissingBytesError if path.startswith("missing") else StoreError
+        with pytest.raises(kind):
             await store.read(path)
-        with pytest.raises(StoreError):
+        with pytest.raises(kind):
             [chunk async for chunk in store.open(path)]
 
-    async def test_a_discarded_file_is_gone(self, store: Exclusive) -> None:
+    async def test_a_discarded_file_is_gone(self, store: FileStore) -> None:
         """
         Also when it is discarded twice.
         """
@@ -158,7 +153,7 @@ class FileStoreContract(ABC):
         assert self.count_staged(store) == 0
 
     @pytest.mark.parametrize("size", [10, BIG])
-    async def test_a_body_that_breaks_off_leaves_nothing(self, store: Exclusive, size: int) -> None:
+    async def test_a_body_that_breaks_off_leaves_nothing(self, store: FileStore, size: int) -> None:
         """
         The error is the caller's own, untouched.
         """
@@ -172,7 +167,7 @@ class FileStoreContract(ABC):
 
         assert self.count_staged(store) == 0
 
-    async def test_a_cancelled_body_leaves_nothing(self, store: Exclusive) -> None:
+    async def test_a_cancelled_body_leaves_nothing(self, store: FileStore) -> None:
         """
         Cancellation passes through, and cleans up on its way.
         """
@@ -190,7 +185,7 @@ class FileStoreContract(ABC):
 
         assert self.count_staged(store) == 0
 
-    async def test_a_cancelled_batch_is_published_or_gone(self, store: Exclusive) -> None:
+    async def test_a_cancelled_batch_is_published_or_gone(self, store: FileStore) -> None:
         """
         Nothing stays staged, and what has a name has all its bytes.
         """
@@ -206,7 +201,7 @@ class FileStoreContract(ABC):
         for path in await paths(store):
             assert len(await store.read(path)) in (BIG, 5)
 
-    async def test_publishing_one_path_at_once_keeps_all_bytes(self, store: Exclusive) -> None:
+    async def test_publishing_one_path_at_once_keeps_all_bytes(self, store: FileStore) -> None:
         """
         Of many that want the same path with different bytes, each gets a path of its own.
         """
@@ -223,7 +218,7 @@ class FileStoreContract(ABC):
         for data, path in found.items():
             assert await store.read(path) == data
 
-    async def test_objects_are_listed_in_the_order_of_paths(self, store: Exclusive) -> None:
+    async def test_objects_are_listed_in_the_order_of_paths(self, store: FileStore) -> None:
         """
         Also where a folder's name is the beginning of a file's.
         """
@@ -237,7 +232,7 @@ class FileStoreContract(ABC):
         assert [each.size for each in listed] == [len(path) for path in sorted(wanted)]
         assert all(before < each.modified_at < before + timedelta(hours=1) for each in listed)
 
-    async def test_a_prefix_is_a_folder(self, store: Exclusive) -> None:
+    async def test_a_prefix_is_a_folder(self, store: FileStore) -> None:
         """
         Its own name alone is not enough; with or without a slash at its end.
         """
@@ -249,7 +244,7 @@ class FileStoreContract(ABC):
         with pytest.raises(StoreError):
             await paths(store, "../a")
 
-    async def test_deleting_is_for_those_that_are_there(self, store: Exclusive) -> None:
+    async def test_deleting_is_for_those_that_are_there(self, store: FileStore) -> None:
         """
         What is not there counts as removed.
         """
@@ -262,7 +257,42 @@ class FileStoreContract(ABC):
         with pytest.raises(StoreError):
             await store.delete(["../a"])
 
-    async def test_who_deletes_is_held_off_while_others_publish(self, store: Exclusive) -> None:
+    async def test_what_is_gone_can_be_published_again(self, store: FileStore) -> None:
+        """
+        Whatever deleting has taken with it.
+        """
+        await publish(store, await stage(store, b"1"), "a/b/c/1")
+        await publish(store, await stage(store, b"2"), "a/2")
+        async with store.exclusive():
+            await store.delete(["a/b/c/1"])
+        assert await publish(store, await stage(store, b"3"), "a/b/c/1") == "a/b/c/1"
+        assert await paths(store) == ["a/2", "a/b/c/1"]
+        assert await store.read("a/b/c/1") == b"3"
+
+    async def test_what_is_on_its_way_is_no_debris(self, store: FileStore) -> None:
+        """
+        It can be published after others were cleaned up.
+        """
+        staged = await stage(store, pattern(BIG))
+        async with store.exclusive():
+            assert await store.staged_debris() == []
+            assert await store.remove_debris() == (0, 0)
+        assert await publish(store, staged, "a") == "a"
+        assert await store.read("a") == pattern(BIG)
+
+    async def test_catalogs_are_registered_once(self, store: FileStore) -> None:
+        """
+        Whoever removes what no catalog knows has to ask them all.
+        """
+        assert await store.catalogs() == {}
+        for name in ("one", "two", "one"):
+            await store.register(name)
+        known = await store.catalogs()
+        assert sorted(known) == ["one", "two"]
+        assert all(name in place for name, place in known.items())
+        assert await paths(store) == []
+
+    async def test_who_deletes_is_held_off_while_others_publish(self, store: FileStore) -> None:
         """
         Publishers overlap; who wants the store alone waits for all of them, and they for it.
         """

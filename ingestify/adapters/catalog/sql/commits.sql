@@ -5,7 +5,8 @@
 SELECT wanted.key, dataset.row_id, dataset.dataset_id, dataset.revision, dataset.details_hash,
     file_check.data_feed_key, file_check.data_spec_version, file_check.outcome,
     file_check.run_id, file_check.checked_at, file_check.token, file_check.etag,
-    file_check.last_modified, file_check.suspect, file_check.reason, file.sha256
+    file_check.last_modified, file_check.suspect, file_check.reason, file.sha256,
+    CASE WHEN file_check.suspect = 2 THEN file.path END
 FROM json_each(:keys) AS wanted
 CROSS JOIN {prefix}dataset AS dataset
     ON dataset.bucket = :bucket AND dataset.stage = :stage AND dataset.provider = :provider
@@ -52,14 +53,26 @@ INSERT INTO {prefix}file (
     stored_size, stored_sha256, content_type, validation
 ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
--- Without new bytes the File that is stored stays, also where the provider has none any more.
+-- Bytes that are stored anew, of a File that stays what it was.
+-- name: restore_file
+UPDATE {prefix}file SET path = ?, codec = ?, stored_size = ?, stored_sha256 = ?
+WHERE sha256 = ? AND row_id = (
+    SELECT file FROM {prefix}file_check
+    WHERE dataset = ? AND data_feed_key = ? AND data_spec_version = ?
+);
+
+-- Without new bytes the File that is stored stays, also where the provider has none any more;
+-- and if it is damaged, it stays that.
 -- name: upsert_file_check
 INSERT INTO {prefix}file_check (
     dataset, data_feed_key, data_spec_version, file, outcome, run_id, checked_at, reason, token,
     etag, last_modified
 ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (dataset, data_feed_key, data_spec_version) DO UPDATE
-SET file = coalesce(excluded.file, file), outcome = excluded.outcome, suspect = 0,
+SET file = coalesce(excluded.file, file), outcome = excluded.outcome,
+    suspect = CASE
+        WHEN suspect = 2 AND excluded.outcome NOT IN ('stored', 'restored') THEN 2 ELSE 0
+    END,
     run_id = excluded.run_id, checked_at = excluded.checked_at, reason = excluded.reason,
     token = excluded.token, etag = excluded.etag, last_modified = excluded.last_modified;
 
@@ -90,7 +103,7 @@ WHERE {prefix}revision.dataset = dataset.row_id AND {prefix}revision.number = da
 
 -- name: suspect_newest_files
 UPDATE {prefix}file_check SET suspect = 1
-WHERE file IN (
+WHERE suspect = 0 AND file IN (
     SELECT file.row_id
     FROM json_each(:row_ids) AS wanted
     CROSS JOIN {prefix}dataset AS dataset ON dataset.row_id = wanted.value

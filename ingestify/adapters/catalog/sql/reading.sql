@@ -96,10 +96,3 @@ SELECT data_feed_key, data_spec_version, outcome, run_id, checked_at, token, eta
 FROM {prefix}file_check
 WHERE dataset = :dataset
 ORDER BY data_feed_key, data_spec_version;
-
--- name: events
-SELECT row_id, type, schema_version, time, dataset_id, subject, revision, changed_feeds
-FROM {prefix}event
-WHERE row_id > :after
-ORDER BY row_id
-LIMIT :limit;

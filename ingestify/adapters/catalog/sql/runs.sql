@@ -20,13 +20,14 @@ WHERE row_id = :run_id;
 SELECT run.row_id, lease.name
 FROM {prefix}run AS run
 LEFT JOIN {prefix}lease AS lease ON lease.run_id = run.row_id
-WHERE run.status = 'running' AND run.heartbeat_at < :silent_since;
+WHERE run.status = 'running'
+    AND run.heartbeat_at NOT BETWEEN :silent_since AND :ahead;
 
 -- Asked again here whether each still runs, since it may have ended or beaten meanwhile.
 -- name: crash_silent_runs
 UPDATE {prefix}run
 SET status = 'crashed', finished_at = :at, error = :error
-WHERE status = 'running' AND heartbeat_at < :silent_since
+WHERE status = 'running' AND heartbeat_at NOT BETWEEN :silent_since AND :ahead
     AND row_id IN (SELECT value FROM json_each(:run_ids))
 RETURNING row_id;
 
@@ -42,13 +43,13 @@ WHERE status = 'running' AND run IN (SELECT value FROM json_each(:run_ids));
 
 -- name: runs
 SELECT row_id, status, started_at, finished_at, counters, requests, received_bytes, stored_bytes,
-    error
+    error, exit_code
 FROM {prefix}run
 ORDER BY row_id DESC
 LIMIT :limit;
 
 -- name: lease_holder
-SELECT run_id FROM {prefix}lease WHERE name = :name;
+SELECT run_id, acquired_at FROM {prefix}lease WHERE name = :name;
 
 -- name: take_lease
 INSERT INTO {prefix}lease (name, token, run_id, acquired_at) VALUES (:name, 1, :run_id, :at)
@@ -76,6 +77,28 @@ INSERT INTO {prefix}failure (
 UPDATE {prefix}failure SET resolved_run = ?
 WHERE bucket = ? AND stage = ? AND provider = ? AND dataset_type = ? AND identifier_key = ?
     AND resolved_run IS NULL;
+
+-- name: resolve_failures_of_selector
+UPDATE {prefix}failure AS failure SET resolved_run = :run_id
+WHERE resolved_run IS NULL AND bucket = :bucket AND run_id < :run_id
+    AND EXISTS (
+        SELECT 1
+        FROM {prefix}selector_run AS selector_run
+        WHERE selector_run.row_id = failure.selector_run AND selector_run.selector = :selector
+    );
+
+-- name: resolve_failures_of_other_selectors
+UPDATE {prefix}failure AS failure SET resolved_run = :run_id
+WHERE resolved_run IS NULL AND bucket = :bucket AND run_id < :run_id
+    AND EXISTS (
+        SELECT 1
+        FROM {prefix}selector_run AS selector_run
+        JOIN {prefix}selector_state AS selector ON selector.row_id = selector_run.selector
+        WHERE selector_run.row_id = failure.selector_run
+            AND selector.bucket = :bucket AND selector.source = :source
+            AND selector.dataset_type = :dataset_type
+            AND selector.selector_key NOT IN (SELECT value FROM json_each(:selector_keys))
+    );
 
 -- name: run_failures
 SELECT code, message, provider, dataset_type, identifier_key, name, data_feed_key, selector,

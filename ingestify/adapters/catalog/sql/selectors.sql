@@ -40,13 +40,24 @@ SET status = :status, finished_at = :at, counters = :counters, reasons = :reason
 WHERE row_id = :selector_run_id AND run = :run_id
 RETURNING selector;
 
+-- name: distrust_selector
+UPDATE {prefix}selector_state SET fingerprint = NULL
+WHERE row_id = :selector AND fingerprint IS NOT NULL;
+
 -- name: complete_selector
 UPDATE {prefix}selector_state
 SET complete_token = token,
     fingerprint = CASE WHEN :clean THEN :fingerprint END,
     validators = CASE WHEN :clean AND :unchanged THEN validators WHEN :clean THEN :validators END,
-    state = CASE WHEN :clean THEN :state ELSE state END
+    state = CASE WHEN :clean AND NOT :unchanged THEN :state ELSE state END
 WHERE row_id = :selector;
+
+-- name: some_are_gone
+SELECT EXISTS (
+    SELECT 1
+    FROM json_each(:row_ids) AS met
+    WHERE NOT EXISTS (SELECT 1 FROM {prefix}dataset AS dataset WHERE dataset.row_id = met.value)
+);
 
 -- A Dataset that was deleted while its list was read is not listed.
 -- name: list_met
