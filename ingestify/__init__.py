@@ -9,16 +9,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ingestify.consumer import EventLogConsumer
     from ingestify.engine import Engine
     from ingestify.errors import (
         AbsentError,
         CatalogError,
         ConfigError,
+        DeliveryError,
         FatalError,
         FetchError,
         IngestifyError,
         InvalidBodyError,
         LoadError,
+        ReaderTakenError,
         RecordError,
         RefusedError,
         SourceError,
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
         Stored,
         StoredFile,
     )
-    from ingestify.model.event import Event, EventType
+    from ingestify.model.event import DatasetEvent, Event, EventType
     from ingestify.model.http import (
         BasicAuth,
         BearerAuth,
@@ -63,18 +66,22 @@ if TYPE_CHECKING:
     from ingestify.policy import Ask, Fetch, FetchPolicy, Reason, Skip
     from ingestify.ports import Http, Source
     from ingestify.store import DatasetStore
+    from ingestify.subscriber import EventSubscriber
 
 _HOMES = {
+    "ingestify.consumer": ["EventLogConsumer"],
     "ingestify.engine": ["Engine"],
     "ingestify.errors": [
         "AbsentError",
         "CatalogError",
         "ConfigError",
+        "DeliveryError",
         "FatalError",
         "FetchError",
         "IngestifyError",
         "InvalidBodyError",
         "LoadError",
+        "ReaderTakenError",
         "RecordError",
         "RefusedError",
         "SourceError",
@@ -93,7 +100,7 @@ _HOMES = {
         "Stored",
         "StoredFile",
     ],
-    "ingestify.model.event": ["Event", "EventType"],
+    "ingestify.model.event": ["DatasetEvent", "Event", "EventType"],
     "ingestify.model.http": [
         "BasicAuth",
         "BearerAuth",
@@ -119,6 +126,7 @@ _HOMES = {
     "ingestify.policy": ["Ask", "Fetch", "FetchPolicy", "Reason", "Skip"],
     "ingestify.ports": ["Http", "Source"],
     "ingestify.store": ["DatasetStore"],
+    "ingestify.subscriber": ["EventSubscriber"],
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -133,12 +141,16 @@ __all__ = [
     "Counters",
     "DataSpecVersions",
     "Dataset",
+    "DatasetEvent",
     "DatasetQuery",
     "DatasetResource",
     "DatasetState",
     "DatasetStore",
+    "DeliveryError",
     "Engine",
     "Event",
+    "EventLogConsumer",
+    "EventSubscriber",
     "EventType",
     "Failure",
     "FatalError",
@@ -159,6 +171,7 @@ __all__ = [
     "Limits",
     "LoadError",
     "QueryAuth",
+    "ReaderTakenError",
     "Reason",
     "RecordError",
     "RefusedError",

@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
 def main() -> None:
     """Do what the process's arguments say, and end the process."""
+    open_standard_streams()
     from ingestify.cli.ending import execute
 
     sys.exit(execute(sys.argv[1:]))
+
+
+def open_standard_streams() -> None:
+    """Lead standard streams that were closed before we began, as some supervisors do, nowhere.
+
+    Else the next file that is opened would take their place, and be written to by mistake.
+    """
+    for fd, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(fd)
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            if nowhere != fd:
+                os.dup2(nowhere, fd)
+                os.close(nowhere)
+            os.set_inheritable(fd, True)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(fd, mode, closefd=False))  # noqa: SIM115
 
 
 if __name__ == "__main__":

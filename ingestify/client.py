@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import random as random_module
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from ingestify.errors import (
     FetchError,
     IngestifyError,
+    InvalidBodyError,
     RefusedError,
     ThrottledError,
     TransientFetchError,
@@ -36,7 +39,16 @@ from ingestify.redaction import Redactor
 from ingestify.retry import with_retries
 from ingestify.throttle import Bound, Slot, Throttle, Turn
 
-__all__ = ["Answer", "Client", "ClientHttp", "Conditional", "ListHttp", "ListNotModified"]
+__all__ = [
+    "Allowance",
+    "Answer",
+    "Client",
+    "ClientHttp",
+    "Conditional",
+    "ListHttp",
+    "ListNotModified",
+    "Traffic",
+]
 
 T = TypeVar("T")
 
@@ -67,10 +79,37 @@ class _Plan:
     log_in: bool
 
 
+class Allowance(Protocol):
+    """What requests are paid from, where there is not enough for all."""
+
+    def paid(
+        self, turn: AbstractAsyncContextManager[Turn], *, may_wait: bool
+    ) -> AbstractAsyncContextManager[Turn]:
+        """*turn*, to be entered once the request is allowed.
+
+        Raises, on entering:
+            StopProcessing: it is not, and nothing was sent.
+        """
+        ...
+
+    def counting(self, response: Response) -> Response:
+        """*response*, whose body is counted where that matters."""
+        ...
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What a Client has done so far."""
+
+    requests: int = 0  # sent, retries and redirects included
+    received_bytes: int = 0  # of bodies, as they came over the wire
+
+
 class Client:
     """Asks the provider of one Source, during one Run.
 
     Args:
+        allowance: what requests are paid from; None: there is enough for all.
         exchanges: bounds the exchanges in flight of all Clients together. A share of it is taken
             after the Throttle has let a request through, never while one waits for its host.
     """
@@ -86,13 +125,14 @@ class Client:
         settings: HttpSettings | None = None,
         limits: Limits | None = None,
         exchanges: Bound | None = None,
+        allowance: Allowance | None = None,
     ) -> None:
         self.source = source
         self.settings = settings or source.http_settings
         self.limits = limits or source.limits
         self.redactor = Redactor()
-        self.requests = 0  # sent, retries and redirects included
-        self.received_bytes = 0  # of bodies, as they came over the wire
+        self.traffic = Traffic()
+        self._allowance = allowance
         self._fetcher = fetcher
         self._throttle = throttle
         self._clock = clock
@@ -112,6 +152,22 @@ class Client:
     def url(self, path: str, *segments: int | str) -> str:
         """The absolute address of *path*, each ``{}`` in it replaced by one encoded segment."""
         return self.resolve(fill(path, *segments))
+
+    def spending(self, allowance: Allowance) -> Self:
+        """The same Client, whose requests are paid from *allowance*; logins are not."""
+        other = copy.copy(self)
+        other._allowance = allowance
+        return other
+
+    @property
+    def requests(self) -> int:
+        """Sent so far, retries and redirects included."""
+        return self.traffic.requests
+
+    @property
+    def received_bytes(self) -> int:
+        """Of bodies, as they came over the wire so far."""
+        return self.traffic.received_bytes
 
     @property
     def cooling_for(self) -> float:
@@ -179,17 +235,12 @@ class Client:
             if not (plan.log_in and await self._login.renew(generation)):
                 raise RefusedError(str(exc), status=exc.status) from None
         else:
-            if plan.log_in:
-                self._login.accepted(generation)
             return received
         try:
-            generation = self._login.generation
-            received = await self._follow(plan, consume)
+            return await self._follow(plan, consume)
         except _LoginNeededError as exc:
             said = f"{exc}, also with fresh credentials"
             raise RefusedError(said, status=exc.status) from None
-        self._login.accepted(generation)
-        return received
 
     async def _follow(
         self, plan: _Plan, consume: Callable[[Answer], Awaitable[T]]
@@ -213,13 +264,18 @@ class Client:
     async def _take_turn(
         self, plan: _Plan, url: str, consume: Callable[[Answer], Awaitable[T]]
     ) -> T | NotModified | _Redirect:
-        async with self._throttle.turn(
+        waiting: AbstractAsyncContextManager[Turn] = self._throttle.turn(
             self._home.key_of(Origin.of(url)),
             self.limits,
             exchanges=self._exchanges,
             slot=plan.slot,
             patience=self.settings.max_retry_after.total_seconds(),
-        ) as turn:
+            outage=self.settings.outage_patience.total_seconds(),
+            source=self._home.quota_of(Origin.of(url)),
+        )
+        if self._allowance is not None:
+            waiting = self._allowance.paid(waiting, may_wait=plan.log_in)
+        async with waiting as turn:
             deadlines = Deadlines(self.settings, plan.options.total_timeout)
             try:
                 with deadlines:
@@ -243,16 +299,22 @@ class Client:
     ) -> T | NotModified | _Redirect:
         began = self._clock.monotonic()
         auth = self._login.auth if plan.log_in else self.source.auth
+        generation = self._login.generation if plan.log_in else 0
         request = self._home.request(url, plan.headers, plan.conditional, auth)
-        self.requests += 1
+        self.traffic.requests += 1
         async with self._fetcher.send(request) as response:
             deadlines.end_head()
+            if generation and Origin.of(url) == self._home.origin:  # others saw no credential
+                self._login.answered(generation, response.status)
+            if self._allowance is not None:
+                response = self._allowance.counting(response)
             status, headers = response.status, response.headers
             advice = read_advice(headers, self._clock.now())
             is_refused = is_refusal_for_speed(status, advice)
             pause = turn.record(TOO_MANY_REQUESTS if is_refused else status, advice)
             if pause:
-                _log.warning("%s asks to wait for %.1f s (%d)", masked(url), pause, status)
+                shown = self.redactor.redact(masked(url))
+                _log.warning("%s asks to wait for %.1f s (%d)", shown, pause, status)
             answer = Answer(
                 response,
                 url=url,
@@ -265,12 +327,11 @@ class Client:
                     return await self._without_body(plan, masked(url), response, advice)
                 return await self._consume(answer, turn, consume)
             finally:
-                self.received_bytes += answer.received
+                self.traffic.received_bytes += answer.received
                 if _log.isEnabledFor(logging.DEBUG):
                     seconds = self._clock.monotonic() - began
-                    _log.debug(
-                        "%s %d %d bytes %.3f s", answer.url, status, answer.received, seconds
-                    )
+                    shown = self.redactor.redact(answer.url)
+                    _log.debug("%s %d %d bytes %.3f s", shown, status, answer.received, seconds)
 
     async def _without_body(
         self, plan: _Plan, shown: str, response: Response, advice: Advice
@@ -282,7 +343,8 @@ class Client:
         if meaning is Meaning.NOT_MODIFIED:
             return NOT_MODIFIED
         if meaning is Meaning.LOGIN:
-            raise _LoginNeededError(f"{shown} answered {response.status}", status=response.status)
+            said = f"{shown} answered {response.status}: the credentials are missing or refused"
+            raise _LoginNeededError(said, status=response.status)
         location = response.headers.get("location")
         if not location:
             raise FetchError(f"{shown} redirects to nowhere", status=response.status)
@@ -297,3 +359,7 @@ class Client:
             wait = None if exc.retry_after is None else exc.retry_after.total_seconds()
             turn.record(TOO_MANY_REQUESTS, Advice(retry_after=wait))
             raise
+        except InvalidBodyError as exc:
+            if answer.url in str(exc):
+                raise
+            raise InvalidBodyError(f"{answer.url}: {exc}", status=exc.status) from exc

@@ -6,13 +6,16 @@ IngestifyError
 │   ├── FatalError              …because a Source says so
 │   ├── CatalogError            …because the metadata cannot be read or written
 │   │   ├── ForeignCatalogError …it is not ours, or newer than we are: nothing was touched
-│   │   └── FenceLostError      …somebody else holds this plan now: nothing was written
+│   │   ├── FenceLostError      …somebody else holds this plan now: nothing was written
+│   │   └── ReaderTakenError    …somebody else reads the event log under this name
 │   └── StoreUnavailableError   …because no bytes can be kept (disk full, read-only)
 ├── StopProcessing              stop this Source on purpose; what is finished is kept
 ├── SourceError                 give up on this Selector: what it answered cannot be used
 ├── RecordError                 give up on this record: what it says cannot be used
+├── DeliveryError               give up on this reader for now: it does not take an event
 ├── LoadError                   a Dataset cannot be loaded: it lacks a feed, or nobody knows how
 ├── StoreError                  give up on this File: its bytes could not be kept or read
+│   └── MissingBytesError       …there is nothing where they should be
 └── FetchError                  give up on this File: asking again now would not help
     ├── AbsentError             …the provider has no such File (404, 410)
     ├── RefusedError            …the credentials are missing or refused (401, 403, 407)
@@ -30,6 +33,7 @@ __all__ = [
     "AbsentError",
     "CatalogError",
     "ConfigError",
+    "DeliveryError",
     "FatalError",
     "FenceLostError",
     "FetchError",
@@ -37,6 +41,8 @@ __all__ = [
     "IngestifyError",
     "InvalidBodyError",
     "LoadError",
+    "MissingBytesError",
+    "ReaderTakenError",
     "RecordError",
     "RefusedError",
     "RunError",
@@ -92,6 +98,12 @@ class FenceLostError(CatalogError):
     code = "fence lost"
 
 
+class ReaderTakenError(CatalogError):
+    """Another process moved the cursor of this reader. It was left where that process has it."""
+
+    code = "reader taken"
+
+
 class StoreUnavailableError(RunError):
     """No bytes can be kept any more: the disk is full, read-only or gone."""
 
@@ -116,6 +128,12 @@ class RecordError(IngestifyError):
     code = "record"
 
 
+class DeliveryError(IngestifyError):
+    """A reader of the event log did not take an event. Its cursor stands before it."""
+
+    code = "delivery"
+
+
 class LoadError(IngestifyError):
     """A Dataset cannot be turned into what was asked for. The lake is as it was."""
 
@@ -126,6 +144,12 @@ class StoreError(IngestifyError):
     """The bytes of one File could not be kept or read."""
 
     code = "store"
+
+
+class MissingBytesError(StoreError):
+    """There is nothing where the bytes of a File should be."""
+
+    code = "missing bytes"
 
 
 class FetchError(IngestifyError):

@@ -23,6 +23,8 @@ __all__ = ["get_datastore", "get_engine"]
 
 T = TypeVar("T")
 
+EXIT_POLL = 0.5  # seconds
+
 TWINS = (DatasetStore, FileCollection, StoredContent)  # what is handed out as blocking, too
 
 
@@ -107,18 +109,40 @@ class BlockingEngine(Blocking):
             self._stack = stack.pop_all()
         super().__init__(engine, portal)
         self._lock = threading.Lock()
+        self._is_closed = False
         threading.Thread(target=self._close_at_exit, name="ingestify-exit").start()
 
     def close(self) -> None:
         """Stop what runs and close the lake. Doing it twice is harmless."""
         with self._lock:
+            self._is_closed = True
             self._stack.close()
 
     def _close_at_exit(self) -> None:
         # The interpreter waits for the database's thread before it runs exit handlers, so the
         # end of the main thread is the last moment at which anybody can close the lake.
-        threading.main_thread().join()
+        main = threading.main_thread()
+        while main.is_alive() and not self._is_closed:
+            main.join(EXIT_POLL)
         self.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class BlockingStore(Blocking):
+    """A DatasetStore with an engine of its own, which is closed with it."""
+
+    def __init__(self, engine: BlockingEngine) -> None:
+        self._engine = engine
+        super().__init__(engine._target.store, engine._portal)
+
+    def close(self) -> None:
+        """Close the lake. Doing it twice is harmless."""
+        self._engine.close()
 
     def __enter__(self) -> Self:
         return self
@@ -137,11 +161,13 @@ def get_engine(config: Path | str) -> BlockingEngine:
     return BlockingEngine(Engine.from_config(config))
 
 
-def get_datastore(config: Path | str) -> Any:
+def get_datastore(config: Path | str) -> BlockingStore:
     """A blocking DatasetStore for the lake of the configuration file *config*.
+
+    It is open until it is closed (it is a context manager, too), or the program ends.
 
     Raises:
         ConfigError: it cannot be read, or something in it is wrong.
         CatalogError, StoreUnavailableError: the lake cannot be opened.
     """
-    return get_engine(config).store
+    return BlockingStore(get_engine(config))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
+from ingestify.open_files import OpenFiles
 from ingestify.ports import Catalog, Fetcher, FileStore
 
 if TYPE_CHECKING:
@@ -24,7 +25,9 @@ def open_catalog(config: Config) -> AbstractAsyncContextManager[Catalog]:
     return SqliteCatalog.open(url.path, table_prefix=prefix)
 
 
-def open_store(config: Config) -> AbstractAsyncContextManager[FileStore]:
+def open_store(
+    config: Config, open_files: OpenFiles | None = None
+) -> AbstractAsyncContextManager[FileStore]:
     """The FileStore at the configuration's ``file_url``; made where there is none."""
     url = config.main.file_url
     if url.path is None:
@@ -33,11 +36,15 @@ def open_store(config: Config) -> AbstractAsyncContextManager[FileStore]:
         return MemoryFileStore.empty()
     from ingestify.adapters.files.local import LocalFileStore
 
-    return LocalFileStore.at(url.path)
+    if open_files is None:
+        return LocalFileStore.at(url.path)
+    return LocalFileStore.at(url.path, threads=open_files.syncing, temp_files=open_files.exchanges)
 
 
-def open_fetcher() -> AbstractAsyncContextManager[Fetcher]:
+def open_fetcher(open_files: OpenFiles) -> AbstractAsyncContextManager[Fetcher]:
     """What makes HTTP exchanges."""
     from ingestify.adapters.http.aiohttp_fetcher import AiohttpFetcher
 
-    return AiohttpFetcher.open()
+    return AiohttpFetcher.open(
+        connections=open_files.exchanges, keeps_connections=open_files.keeps_connections
+    )

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 import msgspec
 
 from ingestify.errors import ConfigError
-from ingestify.model.dataset import CheckOutcome, Stored, StoredFile
+from ingestify.model.dataset import CheckOutcome, Stored, StoredFile, Suspicion
 from ingestify.model.resource import DatasetResource, FileResource
 
 
@@ -22,11 +22,13 @@ class Reason(enum.StrEnum):
     ANNOUNCED = "announced"
     FAILED_BEFORE = "failed before"
     INVALIDATED = "invalidated"
+    DAMAGED = "damaged"
     FORCED = "forced"
     OLDER_THAN = "older than"
     RECHECK = "recheck"
     METADATA = "metadata changed"
     UP_TO_DATE = "up to date"
+    NOT_CHOSEN = "not chosen"
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -54,10 +56,11 @@ UP_TO_DATE = Skip(Reason.UP_TO_DATE)
 
 
 class FetchPolicy:
-    """Fetches what is new, announced, missing, failed or invalidated; skips the rest.
+    """Fetches what is new, announced, missing, failed, invalidated or damaged; skips the rest.
 
     A subclass, named in a plan as a dotted class, may decide otherwise. What it decides must
-    depend on its arguments alone: deciding does nothing.
+    depend on its arguments alone: deciding does nothing. A provider's list that has not changed
+    (304) is no reason not to ask it: see `must_list`.
 
     Args:
         refetch_after: a File that was last asked for longer ago than this is asked for again.
@@ -94,8 +97,13 @@ class FetchPolicy:
         return Fetch(asks[0].reason, asks) if asks else UP_TO_DATE
 
     def must_list(self, *, forced: bool) -> bool:
-        """Whether a list must be looked at even if the provider says that it has not changed."""
-        return forced or self.recheck > 0
+        """Whether a list must be looked at even if the provider says that it has not changed.
+
+        Always, where a subclass decides for itself: nobody else knows what it waits for. One that
+        wants nothing but what is announced may override this, too, and spare those requests.
+        """
+        decides_itself = type(self).decide is not FetchPolicy.decide
+        return forced or self.recheck > 0 or decides_itself
 
     @property
     def fingerprint(self) -> str:
@@ -116,7 +124,8 @@ class FetchPolicy:
             return Reason.FILE_MISSING
         check = known.check
         if check.suspect:
-            return Reason.INVALIDATED
+            is_damaged = check.suspect is Suspicion.DAMAGED
+            return Reason.DAMAGED if is_damaged else Reason.INVALIDATED
         if check.outcome is CheckOutcome.FAILED:
             return Reason.FAILED_BEFORE
         if check.run_id < announced_in or (file.token is not None and file.token != check.token):

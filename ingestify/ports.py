@@ -9,18 +9,25 @@ from __future__ import annotations
 from collections.abc import (
     AsyncIterable,
     AsyncIterator,
+    Callable,
     Mapping,
     Sequence,
 )
+from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager
-from datetime import datetime
+from datetime import date, datetime
+from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar, overload
 
 from ingestify.errors import StoreError
 from ingestify.model.catalog import (
+    CatalogCopy,
     Commit,
     CommitResult,
     DatasetQuery,
+    Deleted,
+    Holder,
+    KeptFile,
     Lease,
     Scope,
     SelectorClosing,
@@ -29,7 +36,7 @@ from ingestify.model.catalog import (
     StoredObject,
 )
 from ingestify.model.dataset import Dataset, FileCheck, Revision, Stored
-from ingestify.model.event import Event
+from ingestify.model.event import DatasetEvent, Event, ReaderRow
 from ingestify.model.http import Auth, HttpSettings, Limits, NoAuth, Request
 from ingestify.model.resource import DatasetResource, DataSpecVersions, FileResource, Later
 from ingestify.model.run import Failure, RunRow, RunSummary
@@ -133,7 +140,8 @@ class FileStore(Protocol):
         """The stored bytes at *path*, in chunks.
 
         Raises:
-            StoreError: there is nothing at *path*, or it cannot be read.
+            MissingBytesError: there is nothing at *path*.
+            StoreError: it cannot be read.
         """
         ...
 
@@ -141,12 +149,41 @@ class FileStore(Protocol):
         """All stored bytes at *path*.
 
         Raises:
-            StoreError: there is nothing at *path*, or it cannot be read.
+            MissingBytesError: there is nothing at *path*.
+            StoreError: it cannot be read.
         """
         ...
 
     async def delete(self, paths: Sequence[str]) -> None:
-        """Remove the objects at *paths*; those that are not there count as removed."""
+        """Remove the objects at *paths*; those that are not there count as removed.
+
+        To be called under `exclusive`, since folders that are empty then may go with them.
+        """
+        ...
+
+    def exclusive(self) -> AbstractAsyncContextManager[None]:
+        """The store for whoever deletes: until the end nobody is `publishing`, anywhere."""
+        ...
+
+    async def staged_debris(self) -> Sequence[StoredObject]:
+        """What was staged by those whose process is gone. To be called under `exclusive`."""
+        ...
+
+    async def remove_debris(self) -> tuple[int, int]:
+        """Remove it; what is on its way stays. Returns how many objects and bytes there were.
+        To be called under `exclusive`."""
+        ...
+
+    async def register(self, catalog_id: str) -> None:
+        """Write down that the catalog called *catalog_id* keeps its Files here."""
+        ...
+
+    async def catalogs(self) -> Mapping[str, str]:
+        """The catalogs that keep their Files here, each with the place where that is noted."""
+        ...
+
+    async def free_bytes(self) -> int | None:
+        """How many bytes could still be kept; None where nobody can tell, or there is no end."""
         ...
 
     def list(self, prefix: str = "") -> AsyncIterator[StoredObject]:
@@ -160,6 +197,11 @@ class Catalog(Protocol):
     Every method is atomic and durable when it returns, also when its caller is cancelled:
     it then has happened as a whole or not at all. Every method may raise `CatalogError`.
     """
+
+    def hurry(self) -> None:
+        """Wait for no other process any more: from now on, and where it is waited for already,
+        whatever cannot be written at once raises `CatalogError`. For those who must end."""
+        ...
 
     # Runs
 
@@ -176,7 +218,10 @@ class Catalog(Protocol):
         ...
 
     async def close_crashed_runs(self, *, silent_since: datetime, at: datetime) -> Sequence[int]:
-        """Close Runs that say they are running but were silent since then. Returns their ids."""
+        """Close Runs that say they are running but were silent since then. Returns their ids.
+
+        A sign of life from as far ahead of *at* was given before the clock was set back.
+        """
         ...
 
     async def acquire_lease(self, name: str, *, run_id: int, at: datetime) -> Lease | None:
@@ -191,6 +236,21 @@ class Catalog(Protocol):
         """Give *lease* back. Doing it twice is harmless."""
         ...
 
+    async def lease_holder(self, name: str) -> Holder | None:
+        """Who has the right to run the plan called *name*; None: nobody, or nobody knows.
+
+        Who has just acquired it may not be known yet, and who crashed still counts.
+        """
+        ...
+
+    async def spend_quota(self, source: str, *, day: date, count: int, most: int) -> int:
+        """Grant up to *count* more of the *most* requests that *source* has on a UTC *day*.
+
+        Returns how many are granted, over all who ask: never more than there are. Where *count*
+        is negative, as many are given back. What was used is known for some days.
+        """
+        ...
+
     # Selectors
 
     async def selector_state(self, scope: Scope) -> SelectorState | None:
@@ -200,7 +260,11 @@ class Catalog(Protocol):
     async def begin_selector(
         self, scope: Scope, *, run_id: int, name: str | None, token: str | None, at: datetime
     ) -> SelectorState:
-        """Open a SelectorRun. A *token* that differs is written down as first seen in this Run."""
+        """Open a SelectorRun. A *token* that differs is written down as first seen in this Run.
+
+        Returns what was known until now. From now on the plan's fingerprint is not known any more,
+        until a SelectorRun is complete and clean.
+        """
         ...
 
     async def has_unsettled(self, scope: Scope, *, older_than: datetime | None) -> bool:
@@ -211,8 +275,22 @@ class Catalog(Protocol):
     async def finish_selector(self, closing: SelectorClosing) -> int:
         """Close a SelectorRun, and write down what it lists now where it saw the whole list.
 
+        What it had failed at in earlier Runs is resolved then: what still fails has failed anew.
         Returns how many Datasets are newly gone: listed before, and not any more.
         """
+        ...
+
+    async def settle_failures(
+        self,
+        *,
+        bucket: str,
+        source: str,
+        dataset_type: str,
+        selector_keys: Sequence[str],
+        run_id: int,
+    ) -> None:
+        """Resolve what failed before the Run *run_id* in Selectors of that dataset type that are
+        none of *selector_keys*: they are not wanted any more, and nobody would ever try again."""
         ...
 
     # Datasets
@@ -228,8 +306,9 @@ class Catalog(Protocol):
     ) -> Sequence[CommitResult]:
         """Make every commit of *batch* true, in one transaction; results in the same order.
 
-        A commit whose base Revision is no longer the newest is left out and answered with
-        `Conflict`; one that the database refuses is left out and answered with `Rejected`.
+        A commit whose base Revision is no longer the newest, or whose Dataset was deleted, is left
+        out and answered with `Conflict`; one that the database refuses is left out and answered
+        with `Rejected`.
 
         Raises:
             FenceLostError: one of *leases* was taken over; nothing was written.
@@ -275,16 +354,113 @@ class Catalog(Protocol):
         """What failed and has not succeeded since, newest first; or all that failed in a Run."""
         ...
 
+    # Upkeep
+
+    async def kept_files(
+        self, query: DatasetQuery, *, after: int = 0, limit: int = 1000
+    ) -> Sequence[KeptFile]:
+        """The first *limit* Files with a row id above *after*, in that order: every File of every
+        Revision of what *query* finds."""
+        ...
+
+    async def count_files(self, query: DatasetQuery) -> tuple[int, int]:
+        """How many Files *query* finds in that way, and how many stored bytes."""
+        ...
+
+    async def mark_files(self, *, damaged: Sequence[int], sound: Sequence[int]) -> None:
+        """Mark the current ones among Files, named by row id, as damaged; or as sound again,
+        where they were marked as damaged."""
+        ...
+
+    async def referenced(self, paths: Sequence[str]) -> AbstractSet[str]:
+        """Those of *paths* that a File has. Reads every File once, for up to 50,000 paths."""
+        ...
+
+    async def listed_in(self, row_ids: Sequence[int]) -> Mapping[int, Sequence[str]]:
+        """The keys of the Selectors that have ever listed each Dataset."""
+        ...
+
+    async def catalog_id(self) -> str:
+        """What this catalog is called, and no other one, not even a copy made by `back_up`."""
+        ...
+
+    async def delete(self, query: DatasetQuery, *, at: datetime) -> Deleted:
+        """Remove the Datasets that *query* finds, resolve their failures, and write an event for
+        each. The paths of their Files are `doomed` from then on; their row ids are never used
+        again. What is still listed is new to the next Run."""
+        ...
+
+    async def doomed(self, *, limit: int = 1000) -> Sequence[str]:
+        """Paths of deleted Files, whose bytes may still be there, or be somebody else's again."""
+        ...
+
+    async def forget_doomed(self, paths: Sequence[str]) -> None:
+        """Nothing is left to do about *paths*."""
+        ...
+
+    # Events
+
     async def events(self, *, after: int = 0, limit: int = 1000) -> Sequence[Event]:
-        """Events with an id above *after*, in the order of ids."""
+        """Events with an id above *after*, in the order of ids.
+
+        Whoever has seen an id has missed none below it: ids become visible in their order.
+        """
+        ...
+
+    async def last_event(self) -> int:
+        """The id of the newest event, or 0 where there is none."""
+        ...
+
+    async def reader_cursor(self, name: str) -> int | None:
+        """The last event that the reader called *name* has handled; None for a new reader."""
+        ...
+
+    async def move_reader(
+        self, name: str, *, event: int, expected: int | None, at: datetime
+    ) -> bool:
+        """Write down that the reader called *name* has handled everything up to *event*.
+
+        Returns False, and changes nothing, where its cursor is not what was *expected*: then
+        another process reads under this name.
+        """
+        ...
+
+    async def readers(self) -> Sequence[ReaderRow]:
+        """Every reader that has a cursor, by name."""
+        ...
+
+
+    # Copies
+
+    async def free_bytes(self) -> int | None:
+        """How many bytes the Catalog could still grow by; None where nobody can tell."""
+        ...
+
+    async def back_up(
+        self,
+        path: Path,
+        *,
+        replace: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> CatalogCopy:
+        """Put a copy of the whole Catalog at *path*, as it is at one moment, while others write.
+
+        It is complete and durable when it gets its name, and was looked through before. A file
+        that is there stays as it is unless *replace* is on. When cancelled, nothing is left.
+        *progress* is called now and then, from a thread, with how much is done and how much is
+        to be done.
+
+        Raises:
+            CatalogError: there can be no copy at *path*, or the copy is not sound.
+        """
         ...
 
 
 class EventSink(Protocol):
     """Who wants to know what was committed."""
 
-    async def publish(self, events: Sequence[Event]) -> None:
-        """Take *events*, in commit order per Dataset. Raising means: not taken, ask again."""
+    async def publish(self, events: Sequence[DatasetEvent]) -> None:
+        """Take *events*, in commit order. Raising means: not taken, ask again."""
         ...
 
 
@@ -350,6 +526,14 @@ class Source:
     Selectors, on one event loop, so they must not block it. `StopProcessing` and `FatalError`
     may be raised from any of them.
 
+    Selectors come from `discover_selectors`. A plan, or a caller, may name values that they do
+    not have: each Selector is then extended by these, and `discover_datasets` has to heed them.
+    What can be named are the names that offered Selectors have, those in `selector_keys`, and
+    the `identifier_keys` of the dataset type in the configuration; any other is taken for a
+    mistake, since what nobody heeds would select more instead of less. Where only the empty
+    Selector is offered and there are no `selector_keys`, a plan may use any name. A comparison
+    needs a name that offered Selectors have.
+
     Args:
         name: what the configuration calls it.
         base_url, limits, http_settings: replace what the class says.
@@ -361,7 +545,12 @@ class Source:
     http_settings: HttpSettings = HttpSettings()
     version: str = "1"  # raise it when the same answers lead to other Datasets
     data_spec_versions: ClassVar[Mapping[str, Mapping[str, str | Sequence[str]]]] = {}
-    """By dataset type: the versions that are fetched when a plan does not name any."""
+    """By dataset type: every feed there is, and the versions of it that are fetched when a plan
+    does not name any; an empty list for a feed that only a plan may ask for. Where there are any,
+    a plan with another feed or dataset type is wrong."""
+    selector_keys: ClassVar[Sequence[str] | None] = None
+    """Every name that Selectors may have, those of `discover_selectors` included. None: nobody
+    can tell before that was asked."""
 
     def __init__(
         self,

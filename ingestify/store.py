@@ -48,9 +48,10 @@ class DatasetCollection(Sequence[Dataset]):
 class StoredContent:
     """One File of the lake and a way to its bytes, which are read when asked for."""
 
-    def __init__(self, file: File, files: FileStore) -> None:
+    def __init__(self, file: File, files: FileStore, *, of: str = "") -> None:
         self.file = file
         self._files = files
+        self._of = of  # what people call its Dataset
 
     @property
     def data_feed_key(self) -> str:
@@ -68,7 +69,7 @@ class StoredContent:
         Raises:
             StoreError: they cannot be read.
         """
-        return decoded(self._files.open(self.file.path), self.file.codec)
+        return self._explained(decoded(self._files.open(self.file.path), self.file.codec))
 
     async def read_bytes(self) -> bytes:
         """The provider's bytes, all of them.
@@ -76,10 +77,13 @@ class StoredContent:
         Raises:
             StoreError: they cannot be read.
         """
-        stored = await self._files.read(self.file.path)
-        if len(stored) < 64 * 1024:
-            return decode_bytes(stored, self.file.codec)
-        return await to_thread.run_sync(decode_bytes, stored, self.file.codec)
+        try:
+            stored = await self._files.read(self.file.path)
+            if len(stored) < 64 * 1024:
+                return decode_bytes(stored, self.file.codec)
+            return await to_thread.run_sync(decode_bytes, stored, self.file.codec)
+        except StoreError as exc:
+            raise self._explain(exc) from exc
 
     async def read_json(self) -> Any:
         """The File as JSON, integers exact.
@@ -91,6 +95,22 @@ class StoredContent:
             return msgspec.json.decode(await self.read_bytes())
         except msgspec.DecodeError as exc:
             raise StoreError(f"{self.file.path} is no JSON: {exc}") from exc
+
+    async def _explained(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in chunks:
+                yield chunk
+        except StoreError as exc:
+            raise self._explain(exc) from exc
+
+    def _explain(self, exc: StoreError) -> StoreError:
+        """*exc*, with what it is about, and the way out."""
+        feed, version = self.file.key
+        place = f"{self._of}: " if self._of else ""
+        return type(exc)(
+            f"{place}{feed} {version} of revision {self.file.revision}: {exc}."
+            " `ingestify verify --repair` fetches what is damaged again"
+        )
 
     def __repr__(self) -> str:
         return f"StoredContent({self.file.data_feed_key} {self.file.data_spec_version})"
@@ -201,7 +221,7 @@ class DatasetStore:
         """The newest Files of *dataset*, or of some feeds; bytes are read when asked for."""
         return FileCollection(
             [
-                StoredContent(file, self._files)
+                StoredContent(file, self._files, of=_name_of(dataset))
                 for file in dataset.files
                 if data_feed_keys is None or file.data_feed_key in data_feed_keys
             ]
@@ -224,6 +244,11 @@ class DatasetStore:
             for content in await self.load_files(dataset)
         }
         return await to_thread.run_sync(lambda: load(dataset, files, **options))
+
+
+def _name_of(dataset: Dataset) -> str:
+    identifier = "/".join(f"{name}={value}" for name, value in dataset.identifier.items())
+    return f"{dataset.provider} {dataset.dataset_type} {identifier} ({dataset.name})"
 
 
 def _kloppy_loader(provider: str) -> KloppyLoader:

@@ -15,9 +15,11 @@ from typing import Any, Protocol, Self, TypeAlias
 import anyio
 
 from ingestify.http.advice import NOTHING, Advice
+from ingestify.http.daily_quota import DailyQuota, OwnBook, QuotaBook
 from ingestify.http.host_queue import (
     TOO_MANY_REQUESTS,
     UNTIL_A_CHANGE,
+    UNTIL_REFILLED,
     Health,
     HostDownError,
     HostQueue,
@@ -50,10 +52,15 @@ class Bound(Protocol):
 
 
 class Throttle:
-    """The limits of all hosts of one Run."""
+    """The limits of all hosts of one Run.
 
-    def __init__(self, clock: Clock) -> None:
+    Args:
+        book: keeps daily quotas; None: they are this process' own.
+    """
+
+    def __init__(self, clock: Clock, book: QuotaBook | None = None) -> None:
         self._clock = clock
+        self._book = book or OwnBook()
         self._queues: dict[Key, HostQueue] = {}
         self._health: dict[str, Health] = {}
 
@@ -65,21 +72,39 @@ class Throttle:
         exchanges: Bound | None = None,
         slot: Slot | None = None,
         patience: float = math.inf,
+        outage: float = 0.0,
+        source: str = "",
     ) -> Turn:
         """One request's turn, as an async context: entered when it may be sent, left at its end.
 
-        The limits that come with the first request for a key are those of the key.
+        The limits that come with the first request for a key are those of the key, and its daily
+        quota goes by the name of its *source*.
 
         Raises, on entering:
             StopProcessing: the daily quota is used up.
             ThrottledError: the host asks to wait for longer than *patience* seconds.
-            HostDownError: the host has failed too often in a row.
+            HostDownError: the host has failed too often in a row; if it ever answered, that
+                has gone on for *outage* seconds.
         """
         queue = self._queues.get(key)
         if queue is None:
             health = self._health.setdefault(key[0], Health())
-            queue = self._queues[key] = HostQueue(key[0], limits, health, self._clock)
-        return Turn(queue, exchanges, slot, patience)
+            quota = self._quota(key[0], limits, source or key[0])
+            queue = self._queues[key] = HostQueue(key[0], limits, health, self._clock, quota)
+        return Turn(queue, exchanges, slot, patience, outage)
+
+    def _quota(self, host: str, limits: Limits, source: str) -> DailyQuota | None:
+        if limits.daily_quota is None:
+            return None
+        return DailyQuota(
+            source, limits.daily_quota, host=host, book=self._book, clock=self._clock
+        )
+
+    async def give_back(self) -> None:
+        """Give back what was taken of daily quotas and not used, at the end of a Run."""
+        for queue in self._queues.values():
+            if queue.quota is not None:
+                await queue.quota.give_back()
 
     def may_retry(self, host: str) -> bool:
         """Whether the retry budget of *host* has room for one more; then it is counted."""
@@ -102,6 +127,7 @@ class Turn:
         "_exchanges",
         "_has_failed",
         "_is_probe",
+        "_outage",
         "_patience",
         "_queue",
         "_sent",
@@ -110,12 +136,18 @@ class Turn:
     )
 
     def __init__(
-        self, queue: HostQueue, exchanges: Bound | None, slot: Slot | None, patience: float
+        self,
+        queue: HostQueue,
+        exchanges: Bound | None,
+        slot: Slot | None,
+        patience: float,
+        outage: float,
     ) -> None:
         self._queue = queue
         self._exchanges = exchanges
         self._slot = slot
         self._patience = patience
+        self._outage = outage
         self._sent = 0.0
         self._is_probe = False
         self._has_failed: bool | None = None  # None: nothing is known yet
@@ -123,7 +155,7 @@ class Turn:
 
     async def __aenter__(self) -> Self:
         queue = self._queue
-        if queue.waiters or queue.obstacle(self._patience) or not self._take_exchange():
+        if queue.waiters or queue.obstacle(self._patience, self._outage) or not self._take_exchange():
             await self._wait()
         else:
             self._begin()
@@ -136,14 +168,16 @@ class Turn:
     async def _wait(self) -> None:
         """Wait until this request may be sent, and begin it."""
         queue = self._queue
-        queue.obstacle(self._patience)  # what fails anyway need not queue up for it
+        queue.obstacle(self._patience, self._outage)  # what fails anyway need not queue up for it
         me = Waiter()
         queue.waiters.append(me)
         try:
             while True:
                 is_next = queue.waiters[0] is me
-                seconds = queue.obstacle(self._patience) if is_next else UNTIL_A_CHANGE
-                if seconds:
+                seconds = queue.obstacle(self._patience, self._outage) if is_next else UNTIL_A_CHANGE
+                if seconds == UNTIL_REFILLED and queue.quota is not None:
+                    await queue.quota.refill()
+                elif seconds:
                     async with _released(self._slot):
                         await (
                             me.wait() if seconds == UNTIL_A_CHANGE else queue.clock.sleep(seconds)
@@ -162,7 +196,7 @@ class Turn:
         await self._exchanges.acquire()
         is_free = False
         try:
-            is_free = not self._queue.obstacle(self._patience)
+            is_free = not self._queue.obstacle(self._patience, self._outage)
         finally:
             if not is_free:
                 self._exchanges.release()
@@ -186,7 +220,7 @@ class Turn:
         if self._exchanges is not None:
             self._exchanges.release()
         if self._has_failed is False:
-            queue.health.circuit.good()
+            queue.health.circuit.good(queue.clock.monotonic())
             if not self._was_refused:
                 queue.concurrency.good(queue.in_flight)
         elif self._has_failed is None and self._is_probe:
@@ -205,7 +239,7 @@ class Turn:
         else:
             self._has_failed = False
             if self._is_probe:  # others need not wait for its body
-                self._queue.health.circuit.good()
+                self._queue.health.circuit.good(self._queue.clock.monotonic())
         return pause
 
     def record_failure(self) -> None:
@@ -216,7 +250,8 @@ class Turn:
     def _fail(self) -> None:
         if not self._has_failed:
             circuit = self._queue.health.circuit
-            circuit.bad(self._queue.clock.monotonic(), is_probe=self._is_probe)
+            now = self._queue.clock.monotonic()
+            circuit.bad(now, sent=self._sent, is_probe=self._is_probe)
         self._has_failed = True
 
 

@@ -89,7 +89,7 @@ class Lake:
             catalog=self.catalog,
             store=self.files,
             fetcher=self.fetcher,
-            throttle=Throttle(self.clock),
+            throttle=Throttle(self.clock, self.catalog),
             clock=self.clock,
             random=random.Random(0),
         )
@@ -140,7 +140,7 @@ def staged_in(files: FileStore) -> list[object]:
     if isinstance(files, MemoryFileStore):
         return list(files.staged)
     assert isinstance(files, LocalFileStore)
-    return list(Path(files.root, ".ingestify", "staging").iterdir())
+    return list(Path(files.root, ".ingestify", "staging").glob("*/*"))
 
 
 def outcome(summary: RunSummary) -> dict[str, int]:

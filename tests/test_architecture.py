@@ -19,10 +19,11 @@ LAYERS: list[set[str]] = [
     {"ports", "policy", "clock"},
     {"throttle", "retry", "redaction", "http", "client"},
     {"pipeline"},
-    {"config", "plugins", "store"},
-    {"opening", "streaming"},
+    {"config", "plugins", "store", "subscriber", "upkeep"},
+    {"open_files"},
+    {"opening", "streaming", "consumer"},
     {"engine"},
-    {"main", "upkeep", "cli", "__main__"},
+    {"main", "cli", "__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 ADAPTERS_SEE = {"ports", "model", "errors"}

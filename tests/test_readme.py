@@ -73,6 +73,35 @@ async def test_the_example_source_runs(
     assert provider.count("matches/1/events.json") == 1
 
 
+async def test_the_example_subscriber_is_told(
+    tmp_path: Path, example: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """
+    The README's subscriber, named as it says, prints what the README's Source has brought.
+    """
+    text = block_with("python", "class Announce")
+    assert len([line for line in text.splitlines() if line]) <= 15
+    exec(compile(text, "announce.py", "exec"), vars(example))  # noqa: S102
+    world = FolderWorld(tmp_path)
+    world.put("seasons.json", json.dumps([{"id": 7, "name": "2025", "updated": "u1"}]).encode())
+    matches = [{"id": 1, "name": "A - B", "updated": "m1"}]
+    world.put("seasons/7/matches.json", json.dumps(matches).encode())
+    world.put("matches/1/events.json", b"[1, 2, 3]")
+    async with ProviderSimulator(world) as provider:
+        options = {"api_key": "k", "base_url": provider.base_url}
+        config = Config.from_values(
+            metadata_url="memory://",
+            file_url="memory://",
+            sources={"example": {"type": "example.ExampleSource", "configuration": options}},
+            ingestion_plans=[{"source": "example", "dataset_type": "match"}],
+            event_subscribers=[{"type": "example.Announce", "configuration": {"feed": "events"}}],
+        )
+        async with Engine(config) as engine:
+            summary = await engine.run()
+    assert (summary.exit_code, summary.warnings) == (0, ())
+    assert capsys.readouterr().out == "A - B 0 3\n"
+
+
 def test_every_python_block_compiles() -> None:
     """
     Nothing in the README is a syntax error.

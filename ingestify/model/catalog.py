@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from ingestify.model.dataset import CheckOutcome, DatasetState, FileKey, Stored
+from ingestify.model.dataset import CheckOutcome, DatasetState, File, FileKey, Stored
 from ingestify.model.identity import Value
 from ingestify.model.run import Counters, Failure, SelectorStatus
 
@@ -18,6 +18,13 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     token: int
+
+
+class Holder(msgspec.Struct, frozen=True, kw_only=True):
+    """Who holds a lease."""
+
+    run_id: int
+    since: datetime  # aware, UTC
 
 
 class Scope(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,13 +121,14 @@ class CheckedFile(msgspec.Struct, frozen=True, kw_only=True):
     token: str | None = None
     etag: str | None = None
     last_modified: str | None = None
-    new: NewFile | None = None  # exactly when the outcome is STORED
+    new: NewFile | None = None  # exactly when the outcome is STORED or RESTORED
 
 
 class DatasetCommit(msgspec.Struct, frozen=True, kw_only=True):
     """A Dataset that was looked at with success: makes its row, Revision, checks and events.
 
-    A Revision is made when a File has new bytes. Equal name, state and metadata make no event.
+    A Revision is made when a File is STORED; one that is RESTORED gets its bytes back where it
+    stands. Equal name, state and metadata make no event.
     """
 
     bucket: str
@@ -134,6 +142,7 @@ class DatasetCommit(msgspec.Struct, frozen=True, kw_only=True):
     metadata: bytes  # JSON
     details_hash: str
     base: int | None  # the Revision that was the newest when the work was planned
+    row_id: int | None = None  # of the Dataset that the work was planned on, if there was one
     files: Sequence[CheckedFile]
     reason: str
     run_id: int
@@ -178,6 +187,17 @@ class Rejected(msgspec.Struct, frozen=True, kw_only=True):
 CommitResult: TypeAlias = Committed | Conflict | Rejected
 
 
+class CatalogCopy(msgspec.Struct, frozen=True, kw_only=True):
+    """What a copy of the Catalog holds, counted in the copy itself."""
+
+    path: str
+    size: int  # bytes
+    datasets: int
+    revisions: int
+    files: int
+    runs: int
+
+
 class DatasetQuery(msgspec.Struct, frozen=True, kw_only=True):
     """Which Datasets to find. What is left out admits everything."""
 
@@ -190,3 +210,31 @@ class DatasetQuery(msgspec.Struct, frozen=True, kw_only=True):
     identifier: Mapping[str, Value | Sequence[Value]] = {}  # exact values, or any of a list
     metadata: Mapping[str, Value | Sequence[Value]] = {}  # of the metadata's top level
     text_values: bool = False  # compare identifier values as text: 11 finds "11", too
+
+
+class KeptFile(msgspec.Struct, frozen=True, kw_only=True):
+    """One File of one Revision, and whose it is."""
+
+    row_id: int
+    dataset_row_id: int
+    dataset_id: str
+    provider: str
+    dataset_type: str
+    identifier_key: str
+    name: str
+    is_current: bool  # the newest of its feed and version
+    is_damaged: bool  # and marked as such; only current Files are
+    file: File
+
+    @property
+    def revision(self) -> int:
+        """The number of the Revision that brought it."""
+        return self.file.revision
+
+
+class Deleted(msgspec.Struct, frozen=True, kw_only=True):
+    """What was deleted."""
+
+    datasets: int
+    files: int
+    bytes: int

@@ -41,8 +41,20 @@ class CheckOutcome(enum.StrEnum):
 
     STORED = "stored"
     UNCHANGED = "unchanged"
+    RESTORED = "restored"  # unchanged, and stored anew, since the bytes in the store were damaged
     ABSENT = "absent"
     FAILED = "failed"
+
+
+BRINGS_BYTES = frozenset({CheckOutcome.STORED, CheckOutcome.RESTORED})
+
+
+class Suspicion(enum.IntEnum):
+    """Why a File must be asked for, whatever its provider says about changes."""
+
+    NONE = 0
+    INVALIDATED = 1  # its content is thought to be wrong
+    DAMAGED = 2  # its bytes in the store are not those that were put there
 
 
 class File(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,7 +90,7 @@ class FileCheck(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     token: str | None = None
     etag: str | None = None
     last_modified: str | None = None  # the header, verbatim
-    suspect: bool = False  # invalidated or found damaged since
+    suspect: Suspicion = Suspicion.NONE
     reason: str = ""  # why it was asked for
 
 
@@ -87,11 +99,12 @@ class StoredFile(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     check: FileCheck
     sha256: str | None = None  # None: nothing is stored
+    damaged_path: str | None = None  # of bytes that were found damaged
 
     @property
     def is_stored(self) -> bool:
         """Whether there are bytes that a 304 could confirm."""
-        return self.sha256 is not None
+        return self.sha256 is not None and self.damaged_path is None
 
 
 class Stored(msgspec.Struct, kw_only=True):

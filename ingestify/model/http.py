@@ -124,7 +124,7 @@ class Limits:
     concurrency: int = 24  # requests in flight at most; fewer when the provider slows down
     requests_per_second: float | None = None  # None: found out from its answers
     burst: int = 1  # requests that may be made at once after a pause
-    daily_quota: int | None = None  # requests a UTC day; then the Source stops
+    daily_quota: int | None = None  # requests a UTC day, of all processes; then the Source stops
 
     def __post_init__(self) -> None:
         if self.concurrency < 1 or self.burst < 1:
@@ -142,7 +142,7 @@ class HttpSettings:
     connect_timeout: timedelta = timedelta(seconds=10)
     first_byte_timeout: timedelta = timedelta(seconds=60)
     idle_timeout: timedelta = timedelta(seconds=30)
-    total_timeout: timedelta = timedelta(minutes=30)
+    total_timeout: timedelta = timedelta(minutes=30)  # of an exchange, a loader, a post-load hook
     minimum_bytes_per_second: int = (
         64  # over the whole body, once it takes longer than idle_timeout
     )
@@ -151,6 +151,7 @@ class HttpSettings:
     attempts: int = 5  # requests for one thing, the first included
     retry_budget: timedelta = timedelta(minutes=5)  # for one thing, from its first failure on
     max_retry_after: timedelta = timedelta(minutes=5)  # asked to wait longer: fail now, go on
+    outage_patience: timedelta = timedelta(minutes=2)  # for a host that answered before
     max_redirects: int = 5
     redirect_hosts: frozenset[str] = frozenset()  # other hosts that redirects may lead to
     refuse_private_addresses: bool = False

@@ -25,7 +25,10 @@ NOT_MODIFIED = NotModified.NOT_MODIFIED
 
 Loaded: TypeAlias = "AsyncIterator[bytes | NotModified] | Awaitable[bytes | NotModified]"
 Loader: TypeAlias = "Callable[[FileResource, StoredFile | None, Any], Loaded]"
-"""Called with the File, what is stored of it if `NOT_MODIFIED` would do, and an `Http`."""
+"""Called with the File, what is stored of it if `NOT_MODIFIED` would do, and an `Http`.
+
+It has as long as an exchange: `HttpOptions.total_timeout`, or that of the Source's settings.
+"""
 PostLoadHook: TypeAlias = (
     "Callable[[DatasetResource, Mapping[FileKey, FetchedFile]], Awaitable[None] | None]"
 )
@@ -82,8 +85,12 @@ class DatasetResource(msgspec.Struct, kw_only=True):
         dataset_resource_id: names and values that identify the Dataset; int or str.
         metadata: any JSON; kept with the Dataset as it is now.
         fetch_policy_config: for the FetchPolicy only; never stored.
-        post_load_files: called after the Files have arrived and before they are committed, with
-            this resource and the Files that arrived; may set `state`, `name` and `metadata`.
+        post_load_files: called with this resource and every File of the Dataset, before they are
+            committed; may set `state`, `name` and `metadata`. That is after new bytes have
+            arrived, and when the list says something else than before about name, state or
+            metadata: the Files then come from the lake, and the provider is not asked for them.
+            What it sets must follow from what it is given. Until it is called again, what it has
+            set stays. Where it is async it has `HttpSettings.total_timeout`.
     """
 
     dataset_resource_id: Mapping[str, Value]
@@ -146,12 +153,14 @@ class DatasetResource(msgspec.Struct, kw_only=True):
 
 
 class FetchedFile(msgspec.Struct, frozen=True, kw_only=True):
-    """A File as it arrived, before it is committed; what a post-load hook looks at."""
+    """A File that has arrived, before it is committed, or one that the lake has; what a post-load
+    hook looks at."""
 
     key: FileKey
     size: int  # of the decoded bytes
     sha256: str
     read_bytes: Callable[[], Awaitable[bytes]]  # the decoded bytes
+    is_new: bool = True  # it has just arrived
 
 
 class Later(msgspec.Struct, frozen=True, kw_only=True):

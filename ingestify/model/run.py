@@ -87,6 +87,16 @@ class SelectorSummary(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None = None
 
 
+class HeldPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """A plan that another Run holds; nothing was done for it."""
+
+    source: str
+    dataset_type: str
+    bucket: str
+    run_id: int | None = None  # None: nobody knows
+    since: datetime | None = None  # aware, UTC
+
+
 class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     """What one Run did. `exit_code` is what the command line ends with."""
 
@@ -102,7 +112,7 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     received_bytes: int  # as they came over the wire
     stored_bytes: int  # as they lie on the disk
     warnings: tuple[str, ...] = ()
-    held_plans: tuple[str, ...] = ()  # plans that another Run holds; nothing was done for them
+    held_plans: tuple[HeldPlan, ...] = ()
     error: str | None = None
 
 
@@ -118,3 +128,4 @@ class RunRow(msgspec.Struct, frozen=True, kw_only=True):
     received_bytes: int
     stored_bytes: int
     error: str | None = None
+    exit_code: int | None = None  # None: it runs, or nobody closed it

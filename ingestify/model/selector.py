@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 
@@ -157,6 +157,16 @@ class SelectorPattern:
         parts = [f"{k}={'|'.join(map(str, v))}" for k, v in self.exact.items()]
         parts += [f"{k}{','.join(map(str, v))}" for k, v in self.comparisons.items()]
         return "/".join(parts) or "*"
+
+
+def no_such_name(name: str, known: Collection[str]) -> str:
+    """What to say of *name*, which is none of the names that are *known*."""
+    from difflib import get_close_matches  # which few ever need
+
+    near = get_close_matches(name, known, n=1)
+    hint = f'; did you mean "{near[0]}"?' if near else ""
+    there = f"; there are: {', '.join(sorted(known))}" if known else ""
+    return f'no Selector has a name "{name}"{hint or there}'
 
 
 def _is_among(value: Value, values: Sequence[Value]) -> bool:

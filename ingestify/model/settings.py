@@ -162,6 +162,16 @@ def share(written: object) -> float:
     return value
 
 
+def size_in_words(count: int) -> str:
+    """*count* bytes for people: ``"2.5 GB"``."""
+    value, unit = float(count), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if value < 1000:
+            break
+        value, unit = value / 1000, larger
+    return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
+
+
 def _measure(
     written: object, form: re.Pattern[str], units: dict[str, float] | dict[str, int], expected: str
 ) -> float:

@@ -18,7 +18,7 @@ from anyio import to_thread
 from isal import isal_zlib
 
 from ingestify.errors import InvalidBodyError, StoreError
-from ingestify.http.codings import STEP, Gunzip, Plain, decoder_for
+from ingestify.http.codings import STEP, Gunzip, Plain, decoder_for, too_large
 from ingestify.model.catalog import StagedFile
 from ingestify.pipeline.formats import SELF_COMPRESSED, check_for, kind_of
 from ingestify.ports import FileStore
@@ -142,7 +142,7 @@ class BodyEncoder:
         return b"" if self._keeps_wire else decoded
 
     def _too_large(self) -> InvalidBodyError:
-        return InvalidBodyError(f"the body is larger than {self._max_bytes} bytes")
+        return InvalidBodyError(f"the body is {too_large(self._max_bytes)}")
 
 
 async def store_body(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -19,7 +19,7 @@ from ingestify.model.catalog import (
     NewFile,
     Rejected,
 )
-from ingestify.model.dataset import CheckOutcome, FileKey, Stored
+from ingestify.model.dataset import CheckOutcome, FileKey, Stored, StoredFile
 from ingestify.model.identity import Identifier
 from ingestify.model.layout import Transformation, file_path
 from ingestify.pipeline.pages import Pages
@@ -60,6 +60,7 @@ class Committer:
     leases: Sequence[Lease]
     transformations: Transformations
     outcome: Outcome
+    before_batch: Callable[[], Awaitable[object]] | None = None  # such as a look at the disk
     finished: Pages[Finished] = field(default_factory=lambda: Pages(4 * BATCH))
     stored_bytes: int = 0
 
@@ -102,6 +103,8 @@ class Committer:
 
     async def commit(self, batch: Sequence[Finished]) -> None:
         """Make every Task of *batch* true, each for itself."""
+        if self.before_batch is not None:
+            await self.before_batch()
         works = [Work(finished, finished.commit) for finished in batch]
         async with self.store.publishing():
             waiting = works
@@ -142,6 +145,8 @@ class Committer:
                 work.stored_bytes = sum(new.staged.size for new in work.finished.new.values())
 
     def _path(self, commit: DatasetCommit, key: FileKey, new: NewBytes) -> str:
+        if new.restores is not None:
+            return new.restores
         return file_path(
             bucket=commit.bucket,
             stage=commit.stage,
@@ -184,20 +189,25 @@ class Committer:
         for checked in work.commit.files:
             known = stored.files.get(checked.key) if stored else None
             if checked.new is None:
+                if known is None and checked.outcome is CheckOutcome.UNCHANGED:
+                    raise StoreError("it was deleted meanwhile: the next Run fetches it as new")
                 files.append(checked)
-            elif known is not None and known.sha256 == checked.new.sha256:
-                files.append(
-                    msgspec.structs.replace(checked, outcome=CheckOutcome.UNCHANGED, new=None)
-                )
-            else:
+                continue
+            outcome, restores = _outcome_beside(checked.new, known)
+            if outcome is not CheckOutcome.UNCHANGED:
                 new = work.finished.new[checked.key]
                 new.staged = await self.store.stage(self.store.open(checked.new.path))
+                new.restores = restores
                 kept[checked.key] = new
-                files.append(msgspec.structs.replace(checked, new=None))
+            files.append(msgspec.structs.replace(checked, outcome=outcome, new=None))
         work.finished.new = kept
         work.stored_bytes = 0
-        base = stored.revision if stored else None
-        work.commit = msgspec.structs.replace(work.commit, base=base, files=files)
+        work.commit = msgspec.structs.replace(
+            work.commit,
+            base=stored.revision if stored else None,
+            row_id=stored.row_id if stored else None,
+            files=files,
+        )
 
     async def _write_failures(self, works: Sequence[Work]) -> None:
         """Write down as failed what could not be published, or what the database refused."""
@@ -232,6 +242,15 @@ def _new_file(new: NewBytes, path: str) -> NewFile:
         content_type=new.content_type,
         validation=new.body.validation,
     )
+
+
+def _outcome_beside(new: NewFile, known: StoredFile | None) -> tuple[CheckOutcome, str | None]:
+    """What *new* is where *known* is stored now, and the damaged bytes it is to stand in for."""
+    if known is None or known.sha256 != new.sha256:
+        return CheckOutcome.STORED, None
+    if known.damaged_path is None:
+        return CheckOutcome.UNCHANGED, None
+    return CheckOutcome.RESTORED, known.damaged_path
 
 
 def _with_new(commit: DatasetCommit, published: Mapping[FileKey, NewFile]) -> DatasetCommit:

@@ -10,6 +10,7 @@ from anyio import CancelScope, Event, create_task_group, move_on_after
 from ingestify.errors import FatalError
 from ingestify.model.catalog import Committed, FailureCommit
 from ingestify.model.run import Failure
+from ingestify.pipeline.budget import Spending
 from ingestify.pipeline.commit import Committer
 from ingestify.pipeline.lane import Lane, drop
 from ingestify.pipeline.ledger import RunLedger
@@ -29,7 +30,7 @@ class Crawl:
     """Runs lanes side by side, and lets them end in good order when asked to stop.
 
     After a stop nothing new is begun; what is in flight has *grace_seconds* to end, and is
-    committed if it does.
+    committed if it does. Where a budget is used up, it has as long as it takes.
     """
 
     catalog: Catalog
@@ -39,6 +40,7 @@ class Crawl:
     committer: Committer
     ledger: RunLedger
     stop: Stop
+    spending: Spending
     grace_seconds: float
     _lanes_scope: CancelScope = field(default_factory=CancelScope)
     _stopped: Event = field(default_factory=Event)
@@ -50,6 +52,7 @@ class Crawl:
             RunError: it could not be brought to an end.
         """
         self.stop.on_request(self._pass_on_stop)
+        self.spending.stop.on_request(self._pass_on_end_of_budget)
         for lane in self.lanes:
             lane.stop.on_request(lambda lane=lane: self._rise(lane))  # type: ignore[misc]
         try:
@@ -72,6 +75,10 @@ class Crawl:
         self._stopped.set()
         for lane in self.lanes:
             lane.stop.request(self.stop.cause)
+
+    def _pass_on_end_of_budget(self) -> None:
+        for lane in self.lanes:
+            lane.stop.request(self.spending.stop.cause)
 
     def _rise(self, lane: Lane) -> None:
         """A Source that says the Run cannot go on stops all the others, too."""

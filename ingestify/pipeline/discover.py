@@ -49,7 +49,9 @@ async def discover(
         selector_run.error = failure.message
         selector_run.failures.append(failure)
         log.warning("%s: %s failed: %s", selector_run.source, selector_run.label, failure.message)
-        log.debug("the failure of %s", selector_run.selector, exc_info=exc)
+        if log.isEnabledFor(logging.DEBUG):
+            why = selector_run.redactor.traceback(exc)
+            log.debug("the failure of %s: %s", selector_run.label, why)
     finally:
         if selector_run.status is SelectorStatus.RUNNING:
             selector_run.status = SelectorStatus.STOPPED
@@ -88,7 +90,9 @@ async def _stream(
 
 
 def _check_state(selector_run: SelectorRun) -> None:
+    """See that the state can be kept. It may be a link in which the provider repeats a key."""
     try:
+        selector_run.state = selector_run.redactor.conceal(selector_run.state)
         content_of(selector_run.state)
     except RecordError as exc:
         raise SourceError(f"the state that {selector_run.source} leaves {exc}") from None

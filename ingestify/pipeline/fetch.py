@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import inspect
 import logging
+from collections.abc import Awaitable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from anyio import CancelScope, create_task_group
+from anyio import CancelScope, create_task_group, move_on_after
 from anyio.abc import TaskGroup
 
 from ingestify.errors import RunError, SourceError, StopProcessing
 from ingestify.model.catalog import DatasetCommit
-from ingestify.model.dataset import FileKey
+from ingestify.model.dataset import File, FileKey
 from ingestify.model.identity import ordered_key
-from ingestify.model.resource import FetchedFile, FileResource, Later, content_of
+from ingestify.model.resource import FetchedFile, FileResource, Later
 from ingestify.pipeline.body import decoded
 from ingestify.pipeline.discover import describe
 from ingestify.pipeline.fetch_file import FileFetch, Got
-from ingestify.pipeline.plan import check_details, check_file
+from ingestify.pipeline.plan import check_details, check_file, metadata_of
 from ingestify.pipeline.pool import Slot
 from ingestify.pipeline.task import Finished, NewBytes, Task
 from ingestify.policy import Ask
-from ingestify.ports import Clock, Source
+from ingestify.ports import Catalog, Clock, Source
 
 log = logging.getLogger("ingestify.fetch")
 
@@ -52,6 +53,7 @@ class DatasetFetch:
 
     source: Source
     files: FileFetch
+    catalog: Catalog
     clock: Clock
     stage: str
 
@@ -76,7 +78,9 @@ class DatasetFetch:
             raise
         await self._discard(haul)
         code, message = describe(haul.error)
-        log.debug("%s failed", task.claim.key, exc_info=haul.error)
+        if log.isEnabledFor(logging.DEBUG):
+            why = task.selector_run.redactor.traceback(haul.error)
+            log.debug("%s failed: %s", task.claim.key, why)
         failure = task.failed(code, message, stage=self.stage, at=self.clock.now(), key=haul.failed)
         return Finished(task=task, commit=failure, new={})
 
@@ -117,18 +121,48 @@ class DatasetFetch:
             tg.cancel_scope.cancel()  # all or nothing: the other Files are not needed any more
 
     async def _after_load(self, task: Task, haul: Haul) -> None:
-        hook = task.resource.post_load_files
-        if hook is None or not haul.new:
-            return  # what it has set before stays until there are new bytes
-        fetched = {key: self._fetched_file(key, new) for key, new in haul.new.items()}
+        """Let the hook say what the Dataset is, wherever that will be written down.
+
+        It then sees every File, also those that have not changed: what it makes of them would be
+        lost otherwise.
+        """
+        hook, stored = task.resource.post_load_files, task.stored
+        is_told_anew = stored is not None and stored.details_hash != task.details_hash
+        if hook is None or not (haul.new or is_told_anew):
+            return  # what it has set before stays
         try:
-            result = hook(task.resource, fetched)
+            files = await self._kept_files(task)
+            files |= {key: self._fetched_file(key, new) for key, new in haul.new.items()}
+            result = hook(task.resource, files)
             if inspect.isawaitable(result):
-                await result
-            check_details(task.resource)
-            task.metadata = content_of(task.resource.metadata)
+                await self._in_time(result)
+            check_details(task.resource, task.selector_run.redactor)
+            task.metadata = metadata_of(task.resource, task.selector_run.redactor)
         except Exception as exc:
             haul.fail(exc)
+
+    async def _in_time(self, hook: Awaitable[None]) -> None:
+        seconds = self.source.http_settings.total_timeout.total_seconds()
+        with move_on_after(seconds):
+            await hook
+            return
+        raise SourceError(f"post_load_files was not done after {seconds:g} s (total_timeout)")
+
+    async def _kept_files(self, task: Task) -> dict[FileKey, FetchedFile]:
+        """What the lake has of the Dataset, to be read where it lies."""
+        if task.stored is None:
+            return {}
+        dataset = await self.catalog.get(task.stored.dataset_id)
+        return {file.key: self._kept_file(file) for file in (dataset.files if dataset else ())}
+
+    def _kept_file(self, file: File) -> FetchedFile:
+        async def read_bytes() -> bytes:
+            chunks = decoded(self.files.store.open(file.path), file.codec)
+            return b"".join([chunk async for chunk in chunks])
+
+        return FetchedFile(
+            key=file.key, size=file.size, sha256=file.sha256, read_bytes=read_bytes, is_new=False
+        )
 
     def _fetched_file(self, key: FileKey, new: NewBytes) -> FetchedFile:
         async def read_bytes() -> bytes:
@@ -157,6 +191,7 @@ class DatasetFetch:
             metadata=task.metadata,
             details_hash=task.details_hash,
             base=task.stored.revision if task.stored else None,
+            row_id=task.stored.row_id if task.stored else None,
             files=[got.checked for got in haul.got.values()],
             reason=task.reason,
             run_id=run.run_id,
@@ -166,7 +201,7 @@ class DatasetFetch:
 
 def _undeclared(file: FileResource, task: Task) -> Ask:
     """How to ask for a File that the Source thought of only when it was about to fetch."""
-    check_file(file)
+    file = check_file(file, task.selector_run.redactor)
     known = task.stored.files.get(file.key) if task.stored else None
     is_sound = known is not None and known.is_stored and not known.check.suspect
     return Ask(file, task.reason, is_sound)

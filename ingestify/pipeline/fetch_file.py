@@ -7,15 +7,17 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-from anyio import CancelScope
+from anyio import CancelScope, move_on_after
 
 from ingestify.client import Answer, Client
-from ingestify.errors import AbsentError, SourceError
+from ingestify.errors import AbsentError, SourceError, TransientFetchError
+from ingestify.http.headers import KEPT
 from ingestify.model.catalog import CheckedFile, StagedFile
 from ingestify.model.dataset import CheckOutcome, StoredFile
 from ingestify.model.resource import FileResource, HttpOptions, NotModified
 from ingestify.pipeline.body import EncodedBody, store_body
 from ingestify.pipeline.pool import Slot
+from ingestify.pipeline.room import Room
 from ingestify.pipeline.task import NewBytes
 from ingestify.policy import Ask
 from ingestify.ports import FileStore, Http
@@ -31,7 +33,7 @@ class Got:
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """A body that has been validated and staged, and the headers it came with."""
+    """A body that has been validated and staged, and what is kept of the headers it came with."""
 
     staged: StagedFile
     body: EncodedBody
@@ -45,6 +47,7 @@ class FileFetch:
     client: Client
     http: Http
     store: FileStore
+    room: Room | None = None
 
     async def fetch(self, ask: Ask, known: StoredFile | None, slot: Slot) -> Got:
         """The File that *ask* asks for. *known* is what the lake has of it.
@@ -59,7 +62,7 @@ class FileFetch:
             if file.url is not None:
                 arrived = await self._from_url(file.url, ask, known, slot)
             elif file.loader is not None:
-                arrived = await self._from_loader(ask, known)
+                arrived = await self._in_time(ask, known)
             else:
                 arrived = await self._stage(file, _once(file.content or b""))
         except AbsentError:
@@ -101,6 +104,16 @@ class FileFetch:
         while staged:
             await self.store.discard(staged.pop())
 
+    async def _in_time(self, ask: Ask, known: StoredFile | None) -> Arrived | NotModified:
+        """What the loader gives, within the time that an exchange may take."""
+        options = ask.file.http_options or HttpOptions()
+        seconds = (options.total_timeout or self.client.settings.total_timeout).total_seconds()
+        with move_on_after(seconds):
+            return await self._from_loader(ask, known)
+        raise TransientFetchError(
+            f"{ask.file.data_feed_key}: its loader was not done after {seconds:g} s (total_timeout)"
+        )
+
     async def _from_loader(self, ask: Ask, known: StoredFile | None) -> Arrived | NotModified:
         load = ask.file.loader
         if load is None:
@@ -130,6 +143,8 @@ class FileFetch:
         self, file: FileResource, chunks: AsyncIterator[bytes], answer: Answer | None = None
     ) -> Arrived:
         options = file.http_options or HttpOptions()
+        if self.room is not None:
+            chunks = self.room.guarded(chunks)
         staged, body = await store_body(
             chunks,
             coding=answer.coding if answer else "",
@@ -138,11 +153,19 @@ class FileFetch:
             store=self.store,
             look=answer.check if answer else None,
         )
-        return Arrived(staged, body, answer.headers if answer else {})
+        holds_credential = self.client.redactor.holds_credential
+        headers = {
+            name: text
+            for name in KEPT
+            if answer and (text := answer.headers.get(name)) and not holds_credential(text)
+        }
+        return Arrived(staged, body, headers)
 
     async def _compare(self, ask: Ask, known: StoredFile | None, arrived: Arrived) -> Got:
         etag, last_modified = arrived.headers.get("etag"), arrived.headers.get("last-modified")
-        if known is not None and known.sha256 == arrived.body.sha256:
+        is_same = known is not None and known.sha256 == arrived.body.sha256
+        damaged_path = known.damaged_path if known is not None and is_same else None
+        if is_same and damaged_path is None:
             await self.store.discard(arrived.staged)
             return Got(_checked(ask, CheckOutcome.UNCHANGED, etag, last_modified))
         content_type = ask.file.content_type or arrived.headers.get("content-type")
@@ -151,8 +174,10 @@ class FileFetch:
             body=arrived.body,
             format=ask.file.format,
             content_type=content_type,
+            restores=damaged_path,
         )
-        return Got(_checked(ask, CheckOutcome.STORED, etag, last_modified), new)
+        outcome = CheckOutcome.RESTORED if is_same else CheckOutcome.STORED
+        return Got(_checked(ask, outcome, etag, last_modified), new)
 
 
 def _checked(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from anyio import create_task_group
+from anyio import CancelScope, create_task_group, move_on_after
 
 from ingestify.errors import FatalError
 from ingestify.model.plan import Decision, Forecast, SelectorForecast
 from ingestify.model.run import SelectorStatus
+from ingestify.pipeline.crawl import LAST_WORDS_SECONDS
 from ingestify.pipeline.lane import Lane
 from ingestify.pipeline.ledger import ForecastLedger
 from ingestify.pipeline.plan import Planner
@@ -23,7 +24,7 @@ MOST_DECISIONS = 10_000
 
 @dataclass(kw_only=True)
 class Forecasting:
-    """Finds out what *order* would do. Takes no lease and writes nothing, anywhere."""
+    """Finds out what *order* would do. Takes no lease, and writes nothing but daily quotas."""
 
     ports: Ports
     order: Order
@@ -36,9 +37,18 @@ class Forecasting:
             ConfigError: a Source cannot be used as it is configured.
             RunError: the Catalog cannot be read, or a Source gives up.
         """
+        try:
+            return await self._look()
+        finally:
+            with CancelScope(shield=True), move_on_after(LAST_WORDS_SECONDS):
+                await self.ports.throttle.give_back()
+
+    async def _look(self) -> Forecast:
         ports, order = self.ports, self.order
         clients = order.clients(ports)
         resolution = await resolve(order.plans, clients, order.narrowing)
+        if order.only is not None:
+            resolution.narrow_to(order.only)
         ledger = ForecastLedger(ports.catalog, ports.clock, forced=order.forced)
         planner = Planner(ports.catalog, stage=RAW, forced=order.forced)
         lanes = [
@@ -69,7 +79,7 @@ class Forecasting:
             selectors=tuple(_forecast(each) for each in selector_runs),
             decisions=tuple(self._decisions),
             warnings=tuple(resolution.warnings),
-            exit_code=_exit_code(selector_runs, stopped=bool(causes)),
+            exit_code=_exit_code(selector_runs, stopped=bool(causes)) or int(resolution.misses),
             error="; ".join(map(str, causes)) or None,
         )
 

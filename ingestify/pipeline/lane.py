@@ -43,6 +43,8 @@ class Lane:
     clock: Clock
     workers: int
     work: Work
+    held: Callable[[], Awaitable[None]] | None = None  # waited for before more is planned
+    one_by_one: bool = False  # no list is asked for before all is done for the one before
     stop: Stop = field(default_factory=Stop)
     _found: Pages[Found] = field(default_factory=lambda: Pages(MOST_FOUND))
     _tasks: Pages[Task] = field(default_factory=lambda: Pages(MOST_TASKS))
@@ -59,7 +61,7 @@ class Lane:
         self._undiscovered = len(self.selector_runs)
         if not self.selector_runs:
             self._found.close()
-        lists = Semaphore(MOST_LISTS)
+        lists = Semaphore(1 if self.one_by_one else MOST_LISTS)
         try:
             async with create_task_group() as tg:
                 tg.start_soon(self._plan)
@@ -79,11 +81,14 @@ class Lane:
             validators = await self.ledger.open(selector_run)
             await self._discover(selector_run, validators)
         finally:
-            lists.release()
+            if not self.one_by_one:
+                lists.release()
             self._undiscovered -= 1
             if self._undiscovered == 0:
                 self._found.close()
         await selector_run.all_settled()
+        if self.one_by_one:
+            lists.release()
         await self.ledger.close(selector_run)
 
     async def _discover(self, selector_run: SelectorRun, validators: ListValidators | None) -> None:
@@ -109,7 +114,7 @@ class Lane:
 
     async def _plan(self) -> None:
         try:
-            while page := await self._found.take(PAGE):
+            while page := await self._take():
                 tasks: list[Task] = []
                 if not self.stop.requested:
                     tasks = await self._plan_page(page)
@@ -124,6 +129,12 @@ class Lane:
                     raise
         finally:
             self._tasks.close()
+
+    async def _take(self) -> Sequence[Found]:
+        if self.held is not None and not self.stop.requested:
+            with self.stop.cancels():
+                await self.held()
+        return await self._found.take(PAGE)
 
     async def _plan_page(self, page: Sequence[Found]) -> list[Task]:
         try:

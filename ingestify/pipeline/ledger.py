@@ -145,7 +145,7 @@ async def trusted_validators(
     nothing that it listed waits to be asked for again.
     """
     state = selector_run.known
-    if state is None or state.validators is None:
+    if state is None or state.validators is None or selector_run.only is not None:
         return None
     if state.fingerprint != selector_run.fingerprint or state.complete_token != state.token:
         return None
@@ -164,6 +164,8 @@ def completion(selector_run: SelectorRun) -> Completion | None:
     A record that was refused may be a Dataset of ours: then nobody can say what is gone.
     """
     if selector_run.counters.refused or selector_run.counters.not_reached:
+        return None
+    if selector_run.only is not None:  # then it did not look at all that it saw
         return None
     if selector_run.status is SelectorStatus.COMPLETE:
         return Completion(

@@ -6,8 +6,10 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
+import msgspec
+
 from ingestify.errors import RecordError
-from ingestify.model.dataset import DatasetState, FileKey, Stored
+from ingestify.model.dataset import DatasetState, FileKey, Stored, Suspicion
 from ingestify.model.identity import canonical_key
 from ingestify.model.resource import DatasetResource, FileResource, content_of
 from ingestify.pipeline.claims import Claims
@@ -16,8 +18,11 @@ from ingestify.pipeline.selector_run import SelectorRun
 from ingestify.pipeline.task import Task, details_hash
 from ingestify.policy import Ask, Fetch, Reason, Skip
 from ingestify.ports import Catalog
+from ingestify.redaction import Redactor
 
 PAGE = 1000  # Datasets looked up at once
+
+NOT_CHOSEN = Skip(Reason.NOT_CHOSEN)
 
 Shelf = tuple[str, str, str]  # bucket, provider, dataset type
 
@@ -48,18 +53,25 @@ class Planner:
         When cancelled, or when the Catalog cannot be read, nothing of the page is planned.
         """
         refused: list[tuple[SelectorRun, DatasetResource, str]] = []
+        not_chosen: list[SelectorRun] = []
         shelves: dict[Shelf, list[tuple[SelectorRun, DatasetResource, str]]] = defaultdict(list)
         for selector_run, resource in page:
             try:
                 key = check(resource, selector_run)
             except Exception as exc:  # a Source may yield anything
                 refused.append((selector_run, resource, describe(exc)[1]))
-            else:
-                shelf = (selector_run.bucket, resource.provider, resource.dataset_type)
+                continue
+            shelf = (selector_run.bucket, resource.provider, resource.dataset_type)
+            if selector_run.only is None or (*shelf[1:], key) in selector_run.only.datasets:
                 shelves[shelf].append((selector_run, resource, key))
+            else:
+                not_chosen.append(selector_run)
         stored = {shelf: await self._look_up(shelf, each) for shelf, each in shelves.items()}
         for selector_run, resource, reason in refused:
             _refuse(selector_run, resource, reason)
+        for selector_run in not_chosen:
+            selector_run.counters.listed += 1
+            self._skip(selector_run, NOT_CHOSEN, None)
         tasks: list[Task] = []
         for shelf, listed in shelves.items():
             claims = self._claims[shelf]
@@ -91,7 +103,7 @@ class Planner:
         now: datetime,
     ) -> Task | None:
         try:
-            metadata = content_of(resource.metadata)
+            metadata = metadata_of(resource, selector_run.redactor)
         except RecordError as exc:
             _refuse(selector_run, resource, f"metadata {exc}")
             return None
@@ -148,8 +160,12 @@ class Planner:
         """What any of the policies wants; its row alone where that is all that has changed."""
         if stored is not None:
             stored.announced_in = selector_run.announced_in
+        only = selector_run.only
+        if only is not None and only.damaged:
+            return _mend(resource, stored)
+        forced = self._forced or only is not None
         decisions = [
-            policy.decide(resource, stored, now=now, forced=self._forced)
+            policy.decide(resource, stored, now=now, forced=forced)
             for policy in selector_run.policies
         ]
         fetches = [each for each in decisions if isinstance(each, Fetch)]
@@ -162,6 +178,19 @@ class Planner:
             for ask in fetch.asks:
                 asks.setdefault(ask.file.key, ask)
         return Fetch(fetches[0].reason, list(asks.values()))
+
+
+def _mend(resource: DatasetResource, stored: Stored | None) -> Fetch | Skip:
+    """Ask for what is damaged, and for nothing else."""
+    known = stored.files if stored is not None else {}
+    damaged = [
+        file
+        for file in resource.files
+        if file.key in known and known[file.key].check.suspect is Suspicion.DAMAGED
+    ]
+    if not damaged:
+        return NOT_CHOSEN
+    return Fetch(Reason.DAMAGED, [Ask(file, Reason.DAMAGED, False) for file in damaged])
 
 
 def _refuse(selector_run: SelectorRun, resource: DatasetResource, reason: str) -> None:
@@ -183,31 +212,58 @@ def check(resource: DatasetResource, selector_run: SelectorRun) -> str:
     if not resource.dataset_resource_id:
         raise RecordError("an identity needs at least one name and value")
     key = canonical_key(resource.dataset_resource_id)
+    redactor = selector_run.redactor
+    if redactor.holds_credential(key):
+        raise RecordError("an identity with a credential in it cannot be kept")
     check_text("provider", resource.provider)
     check_text("dataset_type", resource.dataset_type)
-    check_details(resource)
+    check_details(resource, redactor)
     seen: set[FileKey] = set()
-    for file in resource.files:
+    for at, file in enumerate(resource.files):
         if file.key in seen:
             raise RecordError(f"two files called {file.data_feed_key} {file.data_spec_version}")
         seen.add(file.key)
-        check_file(file)
+        resource.files[at] = check_file(file, redactor)
     return key
 
 
-def check_details(resource: DatasetResource) -> None:
-    """Raise a RecordError where the name or state of *resource* cannot be written down."""
+def metadata_of(resource: DatasetResource, redactor: Redactor) -> bytes:
+    """The metadata of *resource* as it is kept: as JSON, without any credential.
+
+    Raises:
+        RecordError: it cannot be written as JSON.
+    """
+    content = content_of(resource.metadata)
+    if redactor.holds_credential(content.decode()):
+        return content_of(redactor.conceal(msgspec.json.decode(content)))
+    return content
+
+
+def check_details(resource: DatasetResource, redactor: Redactor) -> None:
+    """Take credentials out of the name of *resource*.
+
+    Raises:
+        RecordError: its name or state cannot be written down.
+    """
     check_text("name", resource.name)
+    resource.name = redactor.conceal(resource.name)
     if not isinstance(resource.state, DatasetState):
         raise RecordError(f"not a DatasetState: {resource.state!r}")
 
 
-def check_file(file: FileResource) -> None:
-    """Raise a RecordError where *file* cannot be told from others or written down."""
+def check_file(file: FileResource, redactor: Redactor) -> FileResource:
+    """*file* without any credential in its token.
+
+    Raises:
+        RecordError: it cannot be told from others or written down.
+    """
     check_text("data_feed_key", file.data_feed_key)
     check_text("data_spec_version", file.data_spec_version)
     if file.token is not None:
         check_text("token", file.token)
+        if redactor.holds_credential(file.token):
+            return msgspec.structs.replace(file, token=redactor.conceal(file.token))
+    return file
 
 
 def check_text(what: str, text: object) -> None:

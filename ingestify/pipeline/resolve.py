@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -13,73 +12,29 @@ from anyio import create_task_group
 
 from ingestify.client import Client, ClientHttp
 from ingestify.errors import ConfigError, RecordError, RunError, StopProcessing
-from ingestify.model.identity import Value
-from ingestify.model.plan import PlanScope
-from ingestify.model.resource import DataSpecVersions
 from ingestify.model.run import SelectorStatus
-from ingestify.model.selector import Selector, SelectorPattern
+from ingestify.model.selector import Selector, no_such_name
+from ingestify.pipeline.choose import Choosing, Narrowing, Plan, failed, merged
 from ingestify.pipeline.discover import describe
+from ingestify.pipeline.only import Only
 from ingestify.pipeline.plan import check_text
-from ingestify.pipeline.selector_run import SelectorRun
-from ingestify.policy import FetchPolicy
-from ingestify.ports import Http, Source
+from ingestify.pipeline.selector_run import MOST_FAILURES, SelectorRun
+from ingestify.ports import Catalog, Http, Source
+from ingestify.redaction import Redactor
+
+__all__ = ["Narrowing", "Plan", "Resolution", "resolve"]
 
 log = logging.getLogger("ingestify.resolve")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """A plan that is ready to be run."""
+class Wanted:
+    """Every Selector that plans want of one dataset type, whatever a caller narrows it to."""
 
-    scope: PlanScope
-    source: Source
-    policy: FetchPolicy
-
-    @property
-    def data_spec_versions(self) -> DataSpecVersions:
-        """What it names, or else what its Source offers."""
-        if self.scope.data_spec_versions:
-            return self.scope.data_spec_versions
-        offered = self.source.data_spec_versions.get(self.scope.dataset_type, {})
-        return DataSpecVersions(offered)
-
-
-@dataclass(frozen=True, slots=True)
-class Narrowing:
-    """What a caller wants of the plans' Selectors: exact values by name; none admits all.
-
-    With *as_text*, 11 and "11" are the same for values that a Selector has, and for others
-    *key_types* tell which one is meant; an integer is, where nothing does.
-    """
-
-    values: Mapping[str, Sequence[Value]] = field(default_factory=dict)
-    as_text: bool = False
-    key_types: Callable[[str, str, str], str | None] = lambda provider, dataset_type, name: None
-
-    def apply(self, selector: Selector, provider: str, dataset_type: str) -> Iterator[Selector]:
-        """*selector* narrowed, or nothing where it is not wanted."""
-        pattern = SelectorPattern(
-            {
-                name: tuple(
-                    self._typed(value, selector.get(name), provider, dataset_type, name)
-                    for value in values
-                )
-                for name, values in self.values.items()
-            }
-        )
-        if pattern.admits(selector):
-            yield from pattern.expand(selector)
-
-    def _typed(
-        self, value: Value, present: Value | None, provider: str, dataset_type: str, name: str
-    ) -> Value:
-        if not self.as_text or not isinstance(value, str):
-            return value
-        if isinstance(present, str):
-            return value
-        declared = self.key_types(provider, dataset_type, name)
-        is_integer = value.removeprefix("-").isdecimal() and value.isascii()
-        return int(value) if is_integer and (present is not None or declared != "str") else value
+    bucket: str
+    source: str
+    dataset_type: str
+    selector_keys: set[str]
 
 
 @dataclass(slots=True)
@@ -89,6 +44,30 @@ class Resolution:
     selector_runs: dict[Source, list[SelectorRun]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     stopped: dict[Source, StopProcessing] = field(default_factory=dict)
+    misses: bool = False  # a value that was asked for and is nowhere, though others are
+    _wanted: list[Wanted] = field(default_factory=list)
+
+    async def settle(self, catalog: Catalog, *, run_id: int) -> None:
+        """See to it that what is wanted no longer does not count as failed for ever."""
+        for each in self._wanted:
+            await catalog.settle_failures(
+                bucket=each.bucket,
+                source=each.source,
+                dataset_type=each.dataset_type,
+                selector_keys=sorted(each.selector_keys),
+                run_id=run_id,
+            )
+
+    def narrow_to(self, only: Only) -> None:
+        """Keep the SelectorRuns that *only* is about. Those that have failed tell so."""
+        for source, selector_runs in self.selector_runs.items():
+            kept = []
+            for each in selector_runs:
+                place = (each.provider, each.dataset_type, each.selector)
+                if each.status is SelectorStatus.FAILED or only.looks_at(*place):
+                    each.only = None if only.is_whole(*place) else only
+                    kept.append(each)
+            self.selector_runs[source] = kept
 
 
 async def resolve(
@@ -101,8 +80,10 @@ async def resolve(
 
     Raises:
         ConfigError, RunError: a Source says that it cannot be used at all.
+        ConfigError: no Selector has a name that *narrowing* has.
     """
     resolution = Resolution()
+    choices: list[Choosing] = []
     groups: dict[tuple[Source, str], list[Plan]] = defaultdict(list)
     for plan in plans:
         groups[plan.source, plan.scope.dataset_type].append(plan)
@@ -110,28 +91,69 @@ async def resolve(
 
     async def one(source: Source, dataset_type: str, group: list[Plan]) -> None:
         client, found = clients[source], resolution.selector_runs[source]
+        unread: list[str] = []
         try:
-            offered = await _offered(source, dataset_type, ClientHttp(client))
+            http = ClientHttp(client, on_refused=lambda _, reason: unread.append(reason))
+            offered = await _offered(source, dataset_type, http)
         except (ConfigError, RunError, StopProcessing) as exc:
             client.redactor.clean(exc)
             if not isinstance(exc, StopProcessing):
                 raise
             resolution.stopped[source] = exc
         except Exception as exc:
-            log.debug("the Selectors of %s", source.name, exc_info=exc)
+            if log.isEnabledFor(logging.DEBUG):
+                log.debug("the Selectors of %s: %s", source.name, client.redactor.traceback(exc))
             code, message = describe(exc)
             text = f"{source.name} could not say what it has: {client.redactor.redact(message)}"
-            found.extend(_failed(plan, Selector(), code, text) for plan in group)
+            found.extend(
+                merged([failed(plan, Selector(), code, text, client.redactor) for plan in group])
+            )
         else:
-            found.extend(_refused(group[0], offered))
-            found.extend(_choose(group, offered, narrowing, resolution.warnings))
-        for selector_run in found:
-            selector_run.redact = client.redactor.redact
+            unusable = [
+                *_unread(group[0], unread, client.redactor),
+                *_refused(group[0], offered, client.redactor),
+            ]
+            choice = Choosing(group, offered, narrowing, client.redactor)
+            choices.append(choice)
+            found.extend(merged([*unusable, *choice.selector_runs]))
+            resolution.warnings.extend(choice.warnings)
+            if not unusable:  # else some of what is wanted may be among it
+                resolution._wanted.extend(
+                    Wanted(
+                        bucket=bucket,
+                        source=source.name,
+                        dataset_type=dataset_type,
+                        selector_keys=keys,
+                    )
+                    for bucket, keys in choice.wanted.items()
+                )
 
     async with create_task_group() as tg:
         for (source, dataset_type), group in groups.items():
             tg.start_soon(one, source, dataset_type, group)
+    if len(choices) == len(groups):  # else nobody knows what there is
+        _check_names(narrowing, choices)
+        _look_for_values(narrowing, choices, resolution)
     return resolution
+
+
+def _check_names(narrowing: Narrowing, choices: Sequence[Choosing]) -> None:
+    known = {name for choice in choices for name in choice.names}
+    for name in narrowing.values:
+        if choices and not any(choice.knows(name) for choice in choices):
+            raise ConfigError(no_such_name(name, known))
+
+
+def _look_for_values(
+    narrowing: Narrowing, choices: Sequence[Choosing], resolution: Resolution
+) -> None:
+    """Tell which values nothing has, unless nothing was chosen at all, which tells itself."""
+    chosen = [selector for choice in choices for selector in choice.chosen]
+    for name, values in narrowing.values.items() if chosen else ():
+        present = {str(selector.get(name)) for selector in chosen}
+        if missing := [str(value) for value in values if str(value) not in present]:
+            resolution.warnings.append(f"nothing has {name}={'|'.join(missing)}")
+            resolution.misses = True
 
 
 async def _offered(source: Source, dataset_type: str, http: Http) -> list[Selector]:
@@ -139,100 +161,32 @@ async def _offered(source: Source, dataset_type: str, http: Http) -> list[Select
         return [selector async for selector in selectors]
 
 
-def _refused(plan: Plan, offered: list[Selector]) -> Iterator[SelectorRun]:
+def _refused(plan: Plan, offered: list[Selector], redactor: Redactor) -> Iterator[SelectorRun]:
     """Take out of *offered* what is no Selector, or could not be written down."""
     for selector in list(offered):
         try:
-            if not isinstance(selector, Selector):
+            is_ours = isinstance(selector, Selector)
+            if not is_ours:
                 raise RecordError(f"not a Selector: {type(selector).__name__}")
             for what, said in (("name", selector.name), ("token", selector.token)):
                 if said is not None:
                     check_text(f"the {what} of {selector}", said)
+            if redactor.holds_credential(selector.key):
+                raise RecordError("a Selector with a credential in it cannot be kept")
+            selector.name = redactor.conceal(selector.name)
+            selector.token = redactor.conceal(selector.token)
         except RecordError as exc:
             offered.remove(selector)
-            known = Selector(dict(selector)) if isinstance(selector, Selector) else Selector()
-            yield _failed(plan, known, exc.code, str(exc))
+            known = Selector(redactor.conceal(dict(selector)) if is_ours else None)
+            yield failed(plan, known, exc.code, str(exc), redactor)
 
 
-def _choose(
-    plans: Sequence[Plan],
-    offered: Sequence[Selector],
-    narrowing: Narrowing,
-    warnings: list[str],
-) -> Iterator[SelectorRun]:
-    chosen: dict[tuple[str, str], SelectorRun] = {}
-    for plan in plans:
-        scope = plan.scope
-        for pattern in scope.patterns:
-            wanted = [
-                extended
-                for selector in offered
-                if pattern.admits(selector)
-                for extended in pattern.expand(selector)
-            ]
-            if not wanted:
-                yield from _nothing(plan, pattern, offered, warnings)
-            for selector in wanted:
-                narrow = narrowing.apply(selector, plan.source.provider, scope.dataset_type)
-                for each in narrow:
-                    key = (scope.bucket, each.key)
-                    present = chosen.get(key)
-                    chosen[key] = _joined(present, plan) if present else _selector_run(plan, each)
-    if narrowing.values and not chosen:
-        asked = ", ".join(f"{name}={'|'.join(map(str, v))}" for name, v in narrowing.values.items())
-        warnings.append(f"{plans[0].source.name}: nothing of what its plans want has {asked}")
-    yield from chosen.values()
-
-
-def _nothing(
-    plan: Plan, pattern: SelectorPattern, offered: Sequence[Selector], warnings: list[str]
-) -> Iterator[SelectorRun]:
-    text = f"{plan.source.name}: {pattern} matches nothing of the {len(offered)} it offers"
-    if pattern.exact and any(pattern.admits_as_text(selector) for selector in offered):
-        text += "; it would as text: write numbers without quotes, or text with them"
-    if pattern.exact and not pattern.comparisons:
-        yield _failed(plan, Selector(), "selector", text)
-    else:
-        warnings.append(text)
-
-
-def _selector_run(plan: Plan, selector: Selector) -> SelectorRun:
-    selector_run = SelectorRun(
-        source=plan.source.name,
-        provider=plan.source.provider,
-        dataset_type=plan.scope.dataset_type,
-        bucket=plan.scope.bucket,
-        selector=selector,
-        data_spec_versions=plan.data_spec_versions,
-        policies=[plan.policy],
-        fingerprint="",
-    )
-    selector_run.fingerprint = _fingerprint(plan.source, selector_run)
-    return selector_run
-
-
-def _joined(selector_run: SelectorRun, plan: Plan) -> SelectorRun:
-    """*selector_run*, wanting also what *plan* wants."""
-    versions = selector_run.data_spec_versions.union(plan.data_spec_versions)
-    selector_run.data_spec_versions = versions
-    if all(plan.policy.fingerprint != known.fingerprint for known in selector_run.policies):
-        selector_run.policies = [*selector_run.policies, plan.policy]
-    selector_run.fingerprint = _fingerprint(plan.source, selector_run)
-    return selector_run
-
-
-def _failed(plan: Plan, selector: Selector, code: str, text: str) -> SelectorRun:
-    selector_run = _selector_run(plan, selector)
-    selector_run.status = SelectorStatus.FAILED
-    selector_run.error = text
-    selector_run.failures.append(selector_run.failure(code, text))
-    return selector_run
-
-
-def _fingerprint(source: Source, selector_run: SelectorRun) -> str:
-    """What must be equal for a list that has not changed to mean that nothing has."""
-    kind = f"{type(source).__module__}.{type(source).__qualname__} {source.version}"
-    versions = sorted((k, sorted(v)) for k, v in selector_run.data_spec_versions.items())
-    policies = sorted(policy.fingerprint for policy in selector_run.policies)
-    text = f"{kind}\n{source.base_url}\n{versions}\n{policies}"
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+def _unread(plan: Plan, reasons: Sequence[str], redactor: Redactor) -> Iterator[SelectorRun]:
+    """What tells of the records that might have been Selectors."""
+    if reasons:
+        text = f"{plan.source.name}: {len(reasons)} of its Selectors cannot be read"
+        selector_run = failed(plan, Selector(), RecordError.code, reasons[0], redactor)
+        selector_run.error = text
+        for reason in reasons[1:MOST_FAILURES]:
+            selector_run.failures.append(selector_run.failure(RecordError.code, reason))
+        yield selector_run

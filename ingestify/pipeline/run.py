@@ -4,18 +4,34 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from random import Random
 
-from anyio import CancelScope, Semaphore, get_cancelled_exc_class, move_on_after
+import msgspec
+from anyio import (
+    CancelScope,
+    Semaphore,
+    create_task_group,
+    get_cancelled_exc_class,
+    move_on_after,
+)
 
-from ingestify.client import Client, ClientHttp
+from ingestify.client import Client
 from ingestify.errors import CatalogError, IngestifyError, RunError
-from ingestify.model.catalog import Lease
-from ingestify.model.run import Counters, Failure, RunStatus, RunSummary, SelectorStatus
+from ingestify.model.catalog import Committed, Lease
+from ingestify.model.run import (
+    Counters,
+    Failure,
+    HeldPlan,
+    RunStatus,
+    RunSummary,
+    SelectorStatus,
+)
+from ingestify.pipeline.budget import Budget, BudgetUsedUpError, Spending
 from ingestify.pipeline.commit import Committer, Transformations
 from ingestify.pipeline.crawl import (
     LAST_WORDS_SECONDS,
@@ -24,18 +40,22 @@ from ingestify.pipeline.crawl import (
     Outcomes,
     Settled,
 )
-from ingestify.pipeline.fetch import DatasetFetch
-from ingestify.pipeline.fetch_file import FileFetch
+from ingestify.pipeline.deliver import Delivery
+from ingestify.pipeline.event_reader import Subscription
 from ingestify.pipeline.lane import Lane
 from ingestify.pipeline.ledger import RunLedger
+from ingestify.pipeline.only import Only
 from ingestify.pipeline.plan import Planner
-from ingestify.pipeline.pool import Slot
 from ingestify.pipeline.resolve import Narrowing, Plan, Resolution, resolve
-from ingestify.pipeline.selector_run import SelectorRun
+from ingestify.pipeline.room import Reserve, Room
+from ingestify.pipeline.selector_run import SelectorRun, writable
 from ingestify.pipeline.stop import Stop
-from ingestify.pipeline.task import Task
+from ingestify.pipeline.task import Finished
+from ingestify.pipeline.turns import in_turn
 from ingestify.pipeline.undisturbed import undisturbed
+from ingestify.pipeline.worker import Worker
 from ingestify.ports import Catalog, Clock, Fetcher, FileStore, Source
+from ingestify.redaction import Redactor
 from ingestify.throttle import Throttle
 
 log = logging.getLogger("ingestify.run")
@@ -64,12 +84,17 @@ class Order:
     narrowing: Narrowing
     transformations: Transformations
     forced: bool = False
+    only: Only | None = None  # what the Run is about; None: all that its plans want
     workers: int = 64  # exchanges in flight, over all Sources; and Tasks at work for each
     secrets: frozenset[str] = field(default=frozenset(), repr=False)  # that no text may hold
+    credentials: frozenset[str] = field(default=frozenset(), repr=False)  # …and no data
     grace_seconds: float = 10.0
+    subscriptions: Sequence[Subscription] = ()  # who is told of events
+    budget: Budget = field(default_factory=Budget)
+    reserve: Reserve = field(default_factory=Reserve)
 
-    def clients(self, ports: Ports) -> dict[Source, Client]:
-        """A client for each Source, all under one budget of exchanges."""
+    def clients(self, ports: Ports, spending: Spending | None = None) -> dict[Source, Client]:
+        """A client for each Source, all under one bound on exchanges, and one budget."""
         exchanges = Semaphore(self.workers, fast_acquire=True)
         clients = {
             source: Client(
@@ -79,11 +104,13 @@ class Order:
                 clock=ports.clock,
                 random=ports.random,
                 exchanges=exchanges,
+                allowance=spending if self.budget.is_limited else None,
             )
             for source in dict.fromkeys(plan.source for plan in self.plans)
         }
         for client in clients.values():
-            client.redactor.learn(tuple(self.secrets))
+            client.redactor.learn(self.secrets)
+            client.redactor.learn_credentials(tuple(self.credentials))
         return clients
 
 
@@ -106,21 +133,35 @@ class Run:
     ports: Ports
     order: Order
     settled: Settled | None = None
+    held: Callable[[], Awaitable[None]] | None = None  # by whoever is told what was settled
     stop: Stop = field(default_factory=Stop)
     started_at: datetime = field(init=False)
     run_id: int = 0
     _leases: list[Lease] = field(default_factory=list)
-    _held: list[str] = field(default_factory=list)
+    _held: list[HeldPlan] = field(default_factory=list)
     _warnings: list[str] = field(default_factory=list)
+    _misses: bool = False  # something that was asked for by name is nowhere
     _selector_runs: list[SelectorRun] = field(default_factory=list)
     _clients: dict[Source, Client] = field(default_factory=dict)
     _lanes: list[Lane] = field(default_factory=list)
     _outcomes: Outcomes = field(init=False)
+    _spending: Spending = field(init=False)
+    _room: Room = field(init=False)
     _committer: Committer | None = None
+    _delivery: Delivery | None = None
 
     def __post_init__(self) -> None:
         self._outcomes = Outcomes(settled=self.settled)
-        self._clients = self.order.clients(self.ports)
+        ports, order = self.ports, self.order
+        self._spending = Spending(order.budget, ports.clock)
+        self._clients = order.clients(ports, self._spending)
+        self._room = Room(
+            store=ports.store,
+            catalog=ports.catalog,
+            clock=ports.clock,
+            reserve=order.reserve,
+            stop=self.stop,
+        )
 
     async def execute(self) -> RunSummary:
         """Do what was ordered, and write down how it ended.
@@ -144,6 +185,7 @@ class Run:
         if error is not None:
             return await self._close(RunStatus.FAILED, str(error))
         stopped = self.stop.requested or any(lane.stop.requested for lane in self._lanes)
+        stopped = stopped or self._spending.error is not None
         return await self._close(RunStatus.ABORTED if stopped else RunStatus.FINISHED, None)
 
     async def _begin(self) -> None:
@@ -156,7 +198,10 @@ class Run:
     async def _attempt(self) -> RunError | None:
         """Run the plans. Returns what kept the Run from going on, if anything did."""
         try:
-            await self._crawl(await self._acquire())
+            self._delivery = self._make_delivery()
+            async with self._delivery.running():
+                if await self._room.look():
+                    await self._crawl_in_time(await self._acquire())
         except (IngestifyError, BaseExceptionGroup) as exc:
             error = first_of(exc)
             if isinstance(error, RunError):
@@ -164,6 +209,23 @@ class Run:
             raise error from exc
         cause = self.stop.cause
         return cause if isinstance(cause, RunError) else None
+
+    def _make_delivery(self) -> Delivery:
+        return Delivery(
+            catalog=self.ports.catalog,
+            clock=self.ports.clock,
+            random=self.ports.random,
+            subscriptions=self.order.subscriptions,
+            run_id=self.run_id,
+            redact=Redactor(self.order.secrets).redact,
+            stop=self.stop,
+            grace_seconds=self.order.grace_seconds,
+        )
+
+    def _settle(self, finished: Finished, result: Committed | None) -> None:
+        self._outcomes.settle(finished, result)
+        if self._delivery is not None:
+            self._delivery.wake()
 
     async def _acquire(self) -> list[Plan]:
         """The plans that nobody else is running."""
@@ -178,9 +240,20 @@ class Run:
             if await undisturbed(partial(self._take_lease, name)):  # else nobody gave it back
                 mine.append(plan)
             else:
-                self._held.append(name)
+                self._held.append(await self._who_holds(plan))
                 log.info("another Run holds %s: nothing is done for it", name)
         return mine
+
+    async def _who_holds(self, plan: Plan) -> HeldPlan:
+        key = plan.scope.key
+        holder = await self.ports.catalog.lease_holder(str(key))
+        return HeldPlan(
+            source=key.source,
+            dataset_type=key.dataset_type,
+            bucket=key.bucket,
+            run_id=holder.run_id if holder else None,
+            since=holder.since if holder else None,
+        )
 
     async def _take_lease(self, name: str) -> bool:
         now = self.ports.clock.now()
@@ -189,13 +262,29 @@ class Run:
             self._leases.append(lease)
         return lease is not None
 
+    async def _crawl_in_time(self, plans: Sequence[Plan]) -> None:
+        async with create_task_group() as tg:
+            tg.start_soon(self._spending.watch)
+            await self._crawl(plans)
+            tg.cancel_scope.cancel()
+
     async def _crawl(self, plans: Sequence[Plan]) -> None:
         resolution = Resolution()
         with CancelScope() as scope:
             self.stop.on_request(scope.cancel)
+            self._spending.stop.on_request(scope.cancel)
             resolution = await resolve(plans, self._clients, self.order.narrowing)
+        if not self._held:  # else some of what is wanted is unknown here
+            await resolution.settle(self.ports.catalog, run_id=self.run_id)
+        self._misses = resolution.misses
+        if self.order.only is not None:
+            resolution.narrow_to(self.order.only)
         self._warnings.extend(resolution.warnings)
         ports, order = self.ports, self.order
+        if order.budget.is_limited:
+            for source, each in resolution.selector_runs.items():
+                ordered = await in_turn(ports.catalog, each, run_id=self.run_id)
+                resolution.selector_runs[source] = ordered
         ledger = RunLedger(
             ports.catalog,
             ports.clock,
@@ -210,7 +299,8 @@ class Run:
             clock=ports.clock,
             leases=self._leases,
             transformations=order.transformations,
-            outcome=self._outcomes.settle,
+            outcome=self._settle,
+            before_batch=self._room.look,
         )
         self._lanes = self._make_lanes(resolution, ledger, planner, self._committer)
         crawl = Crawl(
@@ -221,6 +311,7 @@ class Run:
             committer=self._committer,
             ledger=ledger,
             stop=self.stop,
+            spending=self._spending,
             grace_seconds=order.grace_seconds,
         )
         await crawl.run()
@@ -239,12 +330,27 @@ class Run:
                 ledger=ledger,
                 clock=self.ports.clock,
                 workers=self.order.workers,
-                work=_Worker(source, self._clients[source], self.ports, committer).work,
+                work=self._worker(source, committer).work,
+                held=self.held,
+                one_by_one=self.order.budget.spares_lists,
             )
             if source in resolution.stopped:
                 lane.stop.request(resolution.stopped[source])
             lanes.append(lane)
         return lanes
+
+    def _worker(self, source: Source, committer: Committer) -> Worker:
+        return Worker(
+            source=source,
+            client=self._clients[source],
+            store=self.ports.store,
+            catalog=self.ports.catalog,
+            clock=self.ports.clock,
+            stage=RAW,
+            committer=committer,
+            spending=self._spending,
+            room=self._room,
+        )
 
     async def _close(self, status: RunStatus, error: str | None) -> RunSummary:
         """Give back the leases and write down how the Run ended, for a bounded time."""
@@ -256,12 +362,20 @@ class Run:
         except RunError as exc:
             log.error("the end of Run %s could not be written down: %s", self.run_id, exc)
             return self._summary(RunStatus.FAILED, error or str(exc))
+        except Exception as exc:  # something in the summary cannot be kept: the end itself can be
+            kind = type(exc).__name__
+            log.error("the summary of Run %s could not be kept: %s", self.run_id, kind)
+            summary = self._summary(RunStatus.FAILED, error or f"{kind}: {exc}")
+            bare = msgspec.structs.replace(summary, warnings=(), error=kind)
+            with suppress(Exception):
+                await undisturbed(partial(self._write_end, bare))
         return summary
 
     async def _write_end(self, summary: RunSummary) -> None:
         with move_on_after(LAST_WORDS_SECONDS) as patience:
             for lease in self._leases:
                 await self.ports.catalog.release_lease(lease)
+            await self.ports.throttle.give_back()
             await self.ports.catalog.close_run(self.run_id, summary)
         if patience.cancelled_caught:
             raise CatalogError("the catalog did not answer in time")
@@ -299,10 +413,15 @@ class Run:
             requests=progress.requests,
             received_bytes=progress.received_bytes,
             stored_bytes=progress.stored_bytes,
-            warnings=tuple(self._warnings),
+            warnings=tuple(map(self._redacted, (*self._warnings, *self._undelivered()))),
             held_plans=tuple(self._held),
-            error=error or self._stopped_because(),
+            error=self._redacted(error or self._stopped_because() or "") or None,
         )
+
+    def _redacted(self, text: str) -> str:
+        for client in self._clients.values():
+            text = client.redactor.redact(text)
+        return writable(text)
 
     def _exit_code(self, status: RunStatus, counters: Counters) -> int:
         if status is RunStatus.FAILED:
@@ -311,33 +430,18 @@ class Run:
             return 4
         statuses = [each.status for each in self._selector_runs]
         incomplete = counters.failed or counters.refused or counters.not_reached
-        return int(bool(incomplete or SelectorStatus.FAILED in statuses))
+        failed = SelectorStatus.FAILED in statuses or self._misses or self._undelivered()
+        return int(bool(incomplete or failed))
+
+    def _undelivered(self) -> Sequence[str]:
+        return self._delivery.warnings if self._delivery else ()
 
     def _stopped_because(self) -> str | None:
         causes = [lane.stop.cause for lane in self._lanes if lane.stop.cause is not None]
-        return "; ".join(dict.fromkeys(map(str, causes))) or None
-
-
-@dataclass(frozen=True, slots=True)
-class _Worker:
-    """Does the Tasks of one Source: fetches, and hands on to the committer."""
-
-    source: Source
-    client: Client
-    ports: Ports
-    committer: Committer
-
-    async def work(self, task: Task, slot: Slot) -> None:
-        """Fetch *task*; once it is handed on, the committer answers for it."""
-        fetch = DatasetFetch(
-            source=self.source,
-            files=FileFetch(
-                client=self.client, http=ClientHttp(self.client), store=self.ports.store
-            ),
-            clock=self.ports.clock,
-            stage=RAW,
-        )
-        await self.committer.take_over(await fetch.fetch(task, slot))
+        said = [str(cause) for cause in causes if not isinstance(cause, BudgetUsedUpError)]
+        if self._spending.error is not None:
+            said.append(self._spending.error)
+        return "; ".join(dict.fromkeys(said)) or None
 
 
 def first_of(exc: BaseException) -> BaseException:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,9 @@ from ingestify.model.resource import DataSpecVersions
 from ingestify.model.run import Counters, Failure, SelectorStatus, SelectorSummary
 from ingestify.model.selector import Selector
 from ingestify.pipeline.claims import RowIds
+from ingestify.pipeline.only import Only
 from ingestify.policy import FetchPolicy
+from ingestify.redaction import Redactor
 
 MOST_FAILURES = 1000  # of refused records, kept one by one for each Selector
 
@@ -34,7 +36,8 @@ class SelectorRun:
     data_spec_versions: DataSpecVersions
     policies: Sequence[FetchPolicy]
     fingerprint: str  # of everything but the Selector that decides what is asked for
-    redact: Callable[[str], str] = str  # takes the Source's secrets out of a text
+    redactor: Redactor = field(default_factory=Redactor)  # knows the Source's secrets
+    only: Only | None = None  # what it is about; None: all that it lists
 
     run_id: int = 0
     known: SelectorState | None = None  # as it was when this SelectorRun began
@@ -67,7 +70,7 @@ class SelectorRun:
     @property
     def label(self) -> str:
         """What people call its Selector."""
-        return self.selector.name or str(self.selector)
+        return self.redactor.redact(self.selector.name or str(self.selector))
 
     @property
     def reasons(self) -> dict[str, int]:
@@ -81,7 +84,8 @@ class SelectorRun:
         self.announced_in = announced_in
         if state is not None:
             self.selector_run_id = state.selector_run_id
-            self.state = dict(state.state)
+            # Who looks for something has to see the list from its beginning.
+            self.state = dict(state.state) if self.only is None else {}
 
     def refuse(self, reason: str, *, name: str | None = None) -> None:
         """Count a listed record that cannot be used."""
@@ -98,11 +102,11 @@ class SelectorRun:
         """A Failure of something in this Selector."""
         return Failure(
             code=code,
-            message=writable(self.redact(message)),
+            message=writable(self.redactor.redact(message)),
             provider=self.provider,
             dataset_type=self.dataset_type,
             identifier_key=key,
-            name=None if name is None else writable(name),
+            name=None if name is None else writable(self.redactor.conceal(name)),
             data_feed_key=feed,
             selector=str(self.selector),
             run_id=self.run_id,

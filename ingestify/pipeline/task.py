@@ -67,6 +67,7 @@ class NewBytes:
     body: EncodedBody
     format: str
     content_type: str | None
+    restores: str | None = None  # the path of damaged bytes that these are to stand in for
 
 
 @dataclass(slots=True, kw_only=True)

@@ -142,6 +142,8 @@ class StatsBombOpenData(Source):
         DATASET_TYPE: {MATCH: "v6", "lineups": "v4", "events": "v8", FRAMES: "v2"}
     }
 
+    selector_keys = ("competition_id", "season_id", "match_id")
+
     async def discover_selectors(self, dataset_type: str, *, http: Http) -> AsyncIterator[Selector]:
         """One Selector for every competition season."""
         _check_dataset_type(dataset_type)

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from ingestify.adapters.catalog.memory import MemoryCatalog
 from ingestify.adapters.catalog.sqlite import SqliteCatalog
-from ingestify.model.catalog import Commit, DatasetQuery, Rejected
+from ingestify.model.catalog import Commit, DatasetQuery, KeptFile, Rejected
 from ingestify.model.dataset import CheckOutcome
 from ingestify.ports import Catalog
+from ingestify.testing.contracts.catalog_upkeep import restored_file
 from ingestify.testing.contracts.catalog_values import (
     NOON,
     SCOPE,
@@ -38,6 +39,7 @@ files = st.one_of(
     st.builds(stored_file, feeds, st.sampled_from("ab")),
     st.builds(checked_file, feeds, st.sampled_from([CheckOutcome.UNCHANGED, CheckOutcome.ABSENT])),
     st.builds(checked_file, feeds, st.just(CheckOutcome.STORED)),  # which cannot be
+    st.builds(restored_file, feeds, st.sampled_from("ab")),
 )
 commits: st.SearchStrategy[Commit] = st.one_of(
     st.builds(
@@ -55,6 +57,9 @@ steps = st.one_of(
     st.tuples(st.just("commit"), st.lists(commits, max_size=5)),
     st.tuples(st.just("list"), st.sets(st.integers(1, 4))),
     st.tuples(st.just("invalidate"), ids),
+    st.tuples(st.just("delete"), ids),
+    st.tuples(st.just("damage"), st.integers(0, 5)),
+    st.tuples(st.just("mend"), st.integers(0, 5)),
 )
 
 
@@ -77,6 +82,16 @@ async def answers(catalog: Catalog, story: list[tuple[str, Any]]) -> list[Any]:
             case "invalidate":
                 query = DatasetQuery(identifier={"match_id": what})
                 told.append(await catalog.invalidate(query, reason="wrong", at=NOON))
+            case "delete":
+                query = DatasetQuery(identifier={"match_id": what})
+                told.append(await catalog.delete(query, at=NOON))
+            case "damage" | "mend":
+                chosen = [each.row_id for each in await catalog.kept_files(DatasetQuery())]
+                chosen = chosen[what : what + 1]
+                damaged, sound = (chosen, []) if step == "damage" else ([], chosen)
+                await catalog.mark_files(damaged=damaged, sound=sound)
+        told += [await catalog.doomed(), await catalog.selector_state(SCOPE)]
+        told += await catalog.kept_files(DatasetQuery())
         told += await look_up(catalog, key_of(1), key_of("1"), key_of(2))
         told += await catalog.find(DatasetQuery())
         told += await catalog.failures()
@@ -102,6 +117,8 @@ def _without_ids(value: Any) -> Any:
 
 def _fields(value: msgspec.Struct) -> dict[str, Any]:
     fields = msgspec.structs.asdict(value)
+    if isinstance(value, KeptFile):
+        del fields["row_id"]  # may be used again
     if fields.get("dataset_id"):
         fields["dataset_id"] = "an id"
     if isinstance(value, Rejected):

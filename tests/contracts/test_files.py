@@ -12,7 +12,8 @@ class TestLocalFileStore(FileStoreContract):
         return LocalFileStore.at(tmp_path / "lake")
 
     def count_staged(self, store):
-        return len(list(Path(store.root, ".ingestify", "staging").iterdir()))
+        staging = Path(store.root, ".ingestify", "staging")
+        return len([path for path in staging.glob("*/*") if path.is_file()])
 
 
 class TestMemoryFileStore(FileStoreContract):

@@ -9,7 +9,7 @@ import sqlite3
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process, create_subprocess_exec
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,7 @@ class CommandLine:
     def __init__(self, folder: Path, base_url: str) -> None:
         self.folder = folder
         kept = {name: value for name, value in os.environ.items() if "INGESTIFY" not in name}
+        self.catalog = folder / "database" / "catalog.db"
         self.environment = {**kept, "STATSBOMB_BASE_URL": base_url, "PYTHONWARNINGS": "default"}
 
     async def __call__(self, *arguments: str) -> Done:
@@ -130,6 +131,39 @@ async def test_init_run_run_list(ingestify: CommandLine, provider: ProviderSimul
     assert {each["identifier"]["season_id"] for each in listed} == {42, 90}
     assert (await ingestify("list", "--count")).out == f"{MATCHES}\n"
     assert (await ingestify("list", "--count", "season_id=42")).out == "4\n"
+
+
+async def test_a_mistyped_name_is_an_error(
+    ingestify: CommandLine, provider: ProviderSimulator
+) -> None:
+    """
+    A name that no Selector has selects nothing; one that no dataset has finds nothing. Both are
+    said to be wrong, and the second only where nothing is found.
+    """
+    done = await ingestify("run", "--selector", "seson_id=90")
+    assert done.code == 2
+    assert 'no Selector has a name "seson_id"; did you mean "season_id"?' in done.err
+    assert provider.count("matches/*") == 0
+
+    assert (await ingestify("run", "--selector", "season_id=42")).code == 0
+    for verb in (["list"], ["list", "--count"], ["show"], ["invalidate", "--reason", "x"]):
+        done = await ingestify(*verb, "seson_id=42")
+        assert done.code == 2
+        there = "there are: competition_id, match_id, season_id"
+        assert f"no dataset has a name 'seson_id'; {there}" in done.err
+    done = await ingestify("list", "season_id=1")
+    assert (done.code, done.out) == (0, "")
+    assert "fits that" in done.err
+
+
+async def test_one_of_two_values_is_nowhere(ingestify: CommandLine) -> None:
+    """
+    A run for two seasons, of which one does not exist, fetches the other and does not end well.
+    """
+    done = await ingestify("run", "--selector", "season_id=42", "--selector", "season_id=91")
+    assert done.code == 1
+    assert "Warning: nothing has season_id=91" in done.err
+    assert (await ingestify("list", "--count")).out == "4\n"
 
 
 async def test_run_reports_every_selector(ingestify: CommandLine) -> None:
@@ -294,6 +328,24 @@ async def test_failed_datasets_are_told(
     assert (await ingestify("failed", "list", "--json")).json == []
 
 
+async def test_why_a_selector_failed_is_said_once(
+    ingestify: CommandLine, provider: ProviderSimulator
+) -> None:
+    """
+    Where a provider is down, the report says so once; the table's row shows what it is about.
+    """
+    for glob, rows in (("competitions.json", 1), ("matches/11/*", 2)):
+        broken = provider.script(glob, status(403))
+        done = await ingestify("run", "--quiet")
+        provider.unscript(broken)
+        assert done.code == 1
+        shown = done.out.splitlines()
+        why = [line for line in shown if "answered 403: it is not for these credentials" in line]
+        assert len(why) == rows, done.out
+        assert all(line.startswith("failed: ") for line in why)
+        assert sum(line.endswith("  failed") for line in shown) == rows
+
+
 async def test_foreign_database_is_not_touched(ingestify: CommandLine) -> None:
     """
     What cannot be used as a catalog ends the command with 3 and one line.
@@ -321,6 +373,22 @@ async def test_reader_that_leaves_is_no_error(ingestify: CommandLine) -> None:
             _, err = await process.communicate()
         assert (process.returncode, err) == (0, b"")
     os.close(write_end)
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+async def test_standard_streams_that_are_closed(ingestify: CommandLine, closed: str) -> None:
+    """
+    Some supervisors close standard streams: the run does its work all the same.
+    """
+    process = await create_subprocess_exec(
+        *("sh", "-c", f'"$0" -m ingestify run {closed}', sys.executable),
+        cwd=ingestify.folder,
+        env=ingestify.environment,
+    )
+
+    assert await process.wait() == 0
+
+    assert (await ingestify("list", "--count")).out == f"{MATCHES}\n"
 
 
 async def hanging(provider: ProviderSimulator, glob: str) -> Callable[[], None]:
@@ -387,6 +455,37 @@ async def test_second_signal_ends_a_run_at_once(
     assert (await ingestify("runs", "--json")).json[0]["status"] == "aborted"
 
 
+@pytest.mark.parametrize("glob", ["events/*", "competitions.json"])
+async def test_nothing_waits_for_a_locked_catalog_once_a_run_ends_at_once(
+    ingestify: CommandLine, provider: ProviderSimulator, glob: str
+) -> None:
+    """
+    Another process that holds the catalog keeps no run alive that is to end at once. What could
+    not be written down is found by the next run.
+    """
+    assert (await ingestify("plan")).code == 0
+    script = provider.script(glob, hang_until(anyio.Event()))
+    async with ingestify.started("run") as process:
+        await provider.until(lambda: script.taken > 0)
+        with closing(sqlite3.connect(ingestify.catalog, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            process.send_signal(signal.SIGINT)
+            if glob == "events/*":
+                await line_with(process, "stopping")
+                process.send_signal(signal.SIGINT)
+            await line_with(process, "at once")
+            with anyio.fail_after(10):  # far from a second, and from the 30 that are its patience
+                done = await ended(process)
+    assert done.code == 130
+    assert "could not be written down" in done.err
+    provider.unscript(script)
+    assert (await ingestify("run")).code == 0
+    assert [run["status"] for run in (await ingestify("runs", "--json")).json] == [
+        "finished",
+        "crashed",
+    ]
+
+
 @pytest.mark.parametrize("verb", ["run", "plan"])
 async def test_signal_before_anything_is_in_flight(
     ingestify: CommandLine, provider: ProviderSimulator, verb: str
@@ -415,8 +514,11 @@ async def test_second_run_leaves_a_held_plan_alone(
         await provider.until(lambda: provider.in_flight > 0)
         second = await ingestify("run", "--json")
         assert second.code == 0
-        assert "nother run holds statsbomb" in second.err
-        assert len(second.json["held_plans"]) == 1
+        [held] = second.json["held_plans"]
+        who = f"Run 1, at work since {held['since'][:10]} {held['since'][11:19]}Z,"
+        what = "holds statsbomb match in bucket main: nothing was done for it."
+        assert second.err.splitlines()[-1] == f"{who} {what}"
+        assert held["run_id"] == 1
         assert second.json["counters"]["listed"] == 0
         let_go()
         done = await ended(first)

@@ -14,14 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from anyio import CancelScope, create_task_group
+from anyio import CancelScope, Event, create_task_group
 from anyio.lowlevel import checkpoint
 from lakes import staged_in
 from lists import ListSource, ListWorld
 
+from ingestify import streaming
 from ingestify.engine import Engine
 from ingestify.errors import ConfigError, FatalError, RunError
 from ingestify.main import get_datastore, get_engine
+from ingestify.pipeline import commit, lane
 from ingestify.testing import ProviderSimulator, hang_until, reset_connection
 
 COUNT = 12
@@ -236,11 +238,11 @@ async def test_a_stream_read_in_another_task(
         assert sorted([first.identifier.id, *found]) == list(range(COUNT))
 
 
-async def test_a_slow_reader_does_not_hold_up_the_run(
+async def test_a_slow_reader_does_not_hold_up_the_run_at_once(
     full: ListWorld, provider: ProviderSimulator, open_lake: Open
 ) -> None:
     """
-    The Run goes on while its reader is busy with the first Dataset.
+    The Run goes on while its reader is busy with the first Dataset and few others wait.
     """
     async with open_lake() as engine:
         async with aclosing(engine.iter_datasets(auto_ingest="streaming")) as datasets:
@@ -249,6 +251,81 @@ async def test_a_slow_reader_does_not_hold_up_the_run(
                 await checkpoint()
             rest = await ids_of(datasets)
         assert len({first.identifier.id, *rest}) == COUNT
+
+
+class NoticedUnread(streaming.Unread):
+    """Tells when it holds the Run back."""
+
+    waits = Event()
+
+    async def held(self) -> None:
+        if len(self._dataset_ids) >= streaming.MOST_UNREAD:
+            self.waits.set()
+        await super().held()
+
+
+@pytest.mark.parametrize("ending", ["read", "leave", "stop", "cancel"])
+async def test_a_reader_that_does_not_go_on_holds_the_run_back(
+    world: ListWorld,
+    provider: ProviderSimulator,
+    open_lake: Open,
+    monkeypatch: pytest.MonkeyPatch,
+    ending: str,
+) -> None:
+    """
+    Once enough Datasets wait for their reader, no more are planned: memory does not grow with the
+    provider. The Catalog stays free for others, the Run can be stopped or cancelled, and goes on
+    as soon as its reader does.
+    """
+    monkeypatch.setattr(streaming, "MOST_UNREAD", 8)
+    monkeypatch.setattr(streaming, "Unread", NoticedUnread)
+    monkeypatch.setattr(NoticedUnread, "waits", Event())
+    monkeypatch.setattr(lane, "MOST_FOUND", 8)
+    monkeypatch.setattr(lane, "MOST_TASKS", 8)
+    monkeypatch.setattr(lane, "PAGE", 8)
+    monkeypatch.setattr(commit, "BATCH", 8)
+    count = 400
+    world.set_list("a", *[{"id": key} for key in range(count)])
+    for key in range(count):
+        world.set_data(key, {"x": key})
+    async with open_lake() as engine:
+        datasets = engine.iter_datasets(auto_ingest="streaming")
+        first = await anext(datasets)
+        await NoticedUnread.waits.wait()
+        assert await engine.store.invalidate_revisions(reason="a write", id=first.identifier.id)
+
+        if ending == "leave":
+            await datasets.aclose()  # type: ignore[attr-defined]
+        elif ending == "stop":
+            engine.request_stop()
+            assert 0 < len(await ids_of(datasets)) < count / 2
+        elif ending == "read":
+            assert len(await ids_of(datasets)) == count - 1
+        if ending != "cancel":
+            assert engine.progress() is None
+    assert (provider.count("data/*") < count / 2) == (ending != "read")
+    async with open_lake() as engine:
+        [run] = await engine.catalog.runs()
+        assert run.status == ("finished" if ending == "read" else "aborted")
+        await assert_sound(engine)
+
+
+async def test_only_what_is_to_be_read_is_ingested(
+    full: ListWorld, provider: ProviderSimulator, open_lake: Open
+) -> None:
+    """
+    Bucket, dataset type, and what Selectors have narrow the Run as they narrow what is read.
+    """
+    async with open_lake() as engine:
+        found = engine.iter_datasets(auto_ingest=True, bucket="other", list="b")
+        assert await ids_of(found) == []  # a Dataset here has no part called list
+        assert provider.count("list-b.json") == 1
+        assert provider.count("list-a.json") == 0
+        assert await engine.store.count(bucket="other") == COUNT / 2
+        assert await engine.store.count() == 0
+
+        with pytest.raises(ConfigError, match="no plan fits"):
+            engine.iter_datasets(auto_ingest=True, dataset_type="another")
 
 
 @pytest.mark.parametrize("auto_ingest", [True, "streaming"])
@@ -524,10 +601,31 @@ async def test_a_store_of_its_own(config_file: Path) -> None:
     """
 
     def use() -> tuple[int, Any]:
-        store = get_datastore(config_file)
-        return store.count(), store.get_dataset_collection().first()
+        with get_datastore(config_file) as store:
+            found = store.count(), store.get_dataset_collection().first()
+        with pytest.raises(RuntimeError):
+            store.count()
+        return found
 
     assert await in_thread(use) == (0, None)
+
+
+async def test_many_lakes_one_after_the_other(config_file: Path) -> None:
+    """
+    A notebook that opens and closes lakes all day does not gather threads.
+    """
+
+    def use() -> None:
+        threads = []
+        for _ in range(3):
+            before = set(threading.enumerate())
+            with get_datastore(config_file):
+                threads += set(threading.enumerate()) - before
+        for thread in threads:
+            thread.join(60)
+        assert not any(thread.is_alive() for thread in threads)
+
+    await in_thread(use)
 
 
 async def test_a_provider_that_is_down(

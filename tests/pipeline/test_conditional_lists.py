@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
+from datetime import datetime
 from typing import Any
 
 import pytest
 from lists import ListSource, ListWorld
 
 from ingestify.engine import Engine
+from ingestify.model.dataset import Stored
+from ingestify.model.resource import DatasetResource
 from ingestify.model.run import RunSummary
+from ingestify.policy import Ask, Fetch, FetchPolicy, Skip
 from ingestify.testing import ProviderSimulator, status
 
 Open = Callable[..., Engine]
@@ -380,6 +384,28 @@ async def test_a_forced_run_asks_for_everything_conditionally(
         }
 
 
+class Everything(FetchPolicy):
+    """Wants every File in every Run."""
+
+    def decide(
+        self, found: DatasetResource, stored: Stored | None, *, now: datetime, forced: bool
+    ) -> Fetch | Skip:
+        return Fetch("everything", [Ask(file, "everything", True) for file in found.files])
+
+
+async def test_a_policy_of_ones_own_is_asked_although_the_list_has_not_changed(
+    world: ListWorld, open_lake: Open
+) -> None:
+    """
+    What a policy decides for itself does not depend on what the provider announces.
+    """
+    world.set_list("a", {"id": 1}, token="t")
+    world.set_data(1, {"x": 1})
+    async with open_lake({"fetch_policy": f"{__name__}.Everything"}) as engine:
+        assert outcome(await engine.run()) == {"stored": 1}
+        assert outcome(await engine.run()) == {"unchanged": 1}
+
+
 async def test_older_than_makes_the_list_worth_looking_at(
     world: ListWorld, provider: ProviderSimulator, open_lake: Open
 ) -> None:
@@ -443,3 +469,27 @@ async def test_a_source_that_catches_everything_does_not_lose_its_datasets(
 
         assert [each.status for each in summary.selectors] == ["unchanged"]
         assert summary.counters.gone == 0
+
+
+async def test_a_list_that_goes_back_after_a_run_that_was_not_complete(
+    world: ListWorld, open_lake: Open
+) -> None:
+    """
+    A Run that saw another list and stored some of it may not be forgotten because that list has
+    become what it was before: the next Run takes back what was taken back.
+    """
+    world.set_list("a", {"id": 1, "token": "t1"})
+    world.set_data(1, {"x": 1})
+    async with open_lake() as engine:
+        assert (await engine.run()).exit_code == 0
+        world.set_data(1, {"x": 2})
+        world.set_list("a", {"id": 1, "token": "t2"}, {"no": "id"})
+        assert (await engine.run()).counters.stored == 1
+
+        world.set_data(1, {"x": 1})
+        world.set_list("a", {"id": 1, "token": "t1"})
+        assert outcome(await engine.run()) == {"stored": 1}
+
+        [dataset] = [dataset async for dataset in engine.iter_datasets()]
+        files = await engine.store.load_files(dataset)
+        assert json.loads(await files.get_file("data").read_bytes()) == {"x": 1}

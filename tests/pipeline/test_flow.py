@@ -13,7 +13,7 @@ from typing import Any
 
 import anyio
 import pytest
-from anyio import Event, create_task_group, wait_all_tasks_blocked
+from anyio import Event, create_task_group, sleep_forever, wait_all_tasks_blocked
 from lakes import Lake, Offered, offer, offering, outcome, plan_of
 
 import ingestify
@@ -21,7 +21,7 @@ from ingestify.clock import SystemClock
 from ingestify.errors import FetchError, TransientFetchError
 from ingestify.model.catalog import DatasetQuery
 from ingestify.model.dataset import DatasetState, Stored, StoredFile
-from ingestify.model.http import Request
+from ingestify.model.http import HttpSettings, Request
 from ingestify.model.resource import (
     NOT_MODIFIED,
     DatasetResource,
@@ -368,6 +368,58 @@ async def test_a_loader_that_gives_something_else_fails_alone(lake: Lake, load: 
     await lake.check()
 
 
+async def hanging(file: FileResource, known: StoredFile | None, http: Http) -> bytes:
+    await sleep_forever()
+    return b"{}"
+
+
+async def hanging_in_chunks(
+    file: FileResource, known: StoredFile | None, http: Http
+) -> AsyncIterator[bytes]:
+    yield b"{"
+    await sleep_forever()
+
+
+@pytest.mark.parametrize("by", ["source", "file"])
+@pytest.mark.parametrize("load", [hanging, hanging_in_chunks])
+async def test_a_loader_that_hangs_fails_alone(lake: Lake, load: Any, by: str) -> None:
+    """
+    A loader has as long as an exchange, be that said of its Source or of its File.
+    """
+    soon = timedelta(milliseconds=20)
+    options = HttpOptions(total_timeout=soon) if by == "file" else None
+    resource = DatasetResource(dataset_resource_id={"id": 1}, name="loaded")
+    resource.add_file("events", loader=load, http_options=options)
+    source = offering(lambda: resource, offer(2))
+    if by == "source":
+        source.http_settings = HttpSettings(total_timeout=soon)
+
+    summary = await lake.run(source)
+
+    assert outcome(summary) == {"failed": 1, "stored": 1}
+    assert "its loader was not done after 0.02 s (total_timeout)" in summary.failures[0].message
+    assert summary.failures[0].code == "transient"
+    await lake.check()
+
+
+async def test_a_post_load_hook_that_hangs_fails_alone(lake: Lake) -> None:
+    """
+    A hook has as long as an exchange; what had arrived for it is not kept.
+    """
+
+    async def hook(resource: DatasetResource, files: Any) -> None:
+        await sleep_forever()
+
+    source = offering(offer(1, post_load_files=hook), offer(2))
+    source.http_settings = HttpSettings(total_timeout=timedelta(milliseconds=20))
+
+    summary = await lake.run(source)
+
+    assert outcome(summary) == {"failed": 1, "stored": 1}
+    assert "post_load_files was not done after 0.02 s" in summary.failures[0].message
+    await lake.check()
+
+
 async def test_a_loaders_generator_is_closed(lake: Lake) -> None:
     """
     A loader's generator is closed when its Run has ended, also if it was not read to its end.
@@ -449,6 +501,55 @@ async def test_a_post_load_hook_says_what_arrived(lake: Lake, is_async: bool) ->
         "dataset_created",
         "revision_added",
     ]
+
+
+async def test_what_a_post_load_hook_has_set_outlives_changes_of_the_list(lake: Lake) -> None:
+    """
+    When the list alone says something new, the hook sees the Files that the lake has, and what it
+    makes of them is not lost; nothing is asked for.
+    """
+    seen: list[dict[Any, Any]] = []
+
+    async def hook(resource: DatasetResource, files: Any) -> None:
+        goals = json.loads(await files["sheet", "v1"].read_bytes())["goals"]
+        resource.metadata = {**resource.metadata, "goals": goals}
+        resource.state = DatasetState.COMPLETE
+        seen.append({key[0]: file.is_new for key, file in files.items()})
+
+    def match(**changes: Any) -> FakeSource:
+        values: dict[str, Any] = {"token": "a", "metadata": {"minute": 1}, **changes}
+        files = {"sheet": f"{BASE}sheet.json", "events": f"{BASE}events.json"}
+        kept = offer(
+            1, files=files, state=DatasetState.SCHEDULED, post_load_files=hook, **values
+        )
+        return offering(kept)
+
+    lake.fetcher = fetcher = FakeFetcher(
+        {
+            f"{BASE}sheet.json": FakeAnswer(body=b'{"goals": 3}'),
+            f"{BASE}events.json": [FakeAnswer(body=b"[]"), FakeAnswer(body=b"[1]")],
+        }
+    )
+
+    async def now() -> tuple[Any, ...]:
+        (dataset,) = await lake.datasets()
+        return dataset.state, dataset.metadata, dataset.revision
+
+    await lake.run(match())
+    assert await now() == ("complete", {"minute": 1, "goals": 3}, 0)
+
+    assert outcome(await lake.run(match(metadata={"minute": 2}))) == {"unchanged": 1}
+    assert await now() == ("complete", {"minute": 2, "goals": 3}, 0)
+    assert fetcher.count() == 2
+
+    await lake.run(match(metadata={"minute": 3}, token="b"))  # one File is new, the other is not
+    assert await now() == ("complete", {"minute": 3, "goals": 3}, 1)
+
+    await lake.run(match(metadata={"minute": 4}, token="c"))  # both are what they were
+    assert await now() == ("complete", {"minute": 4, "goals": 3}, 1)
+    kept, new = {"sheet": False, "events": False}, {"sheet": True, "events": True}
+    assert seen == [new, kept, {"sheet": False, "events": True}, kept]
+    await lake.check()
 
 
 async def test_a_post_load_hook_that_fails(lake: Lake) -> None:

@@ -485,6 +485,7 @@ def failing(method: str, at_call: int = 1) -> Wrapped:
         ("look_up", 1),
         ("commit", 1),
         ("commit", 2),
+        ("settle_failures", 1),
         ("finish_selector", 1),
         ("close_run", 1),
     ],
@@ -594,7 +595,12 @@ async def test_a_plan_that_another_run_holds(lake: Lake) -> None:
 
         assert (second.status, second.exit_code) == ("finished", 0)
         assert len(second.held_plans) == 1
-        assert second.held_plans[0].startswith("fake/thing/main")
+        [held] = second.held_plans
+        assert (held.source, held.dataset_type, held.bucket) == ("fake", "thing", "main")
+        [first] = [run for run in await catalog.runs() if run.status == "running"]
+        assert held.run_id == first.run_id
+        assert held.since is not None
+        assert first.started_at <= held.since <= second.started_at
         assert outcome(second) == {"stored": 1}  # of the other plan, which nobody held
         gate.set()
     assert await lake.ids() == [1, 7]

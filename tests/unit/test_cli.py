@@ -145,6 +145,12 @@ def test_wrong_usage_ends_with_2(
         (("statsbomb_github", "statsbomb_gitlab"), "statsbomb_github"),
         (("source: open_data", "source: other"), "open_data"),
         (("default_bucket", "default_bucket"), None),
+        (("match}", "match, data_spec_versions: {360-frames: v9}}"), None),
+        (("match}", "match, data_spec_versions: {evnts: v8}}"), 'did you mean "events"?'),
+        (("dataset_type: match", "dataset_type: mtch"), 'did you mean "match"?'),
+        (("match}", "match, selectors: {match_id: 7, season_id: [1, 2]}}"), None),
+        (("match}", "match, selectors: {seson_id: 42}}"), 'did you mean "season_id"?'),
+        (("match}", 'match, selectors: {seson_id: ">= 42"}}'), 'did you mean "season_id"?'),
     ],
 )
 def test_configuration_is_checked(

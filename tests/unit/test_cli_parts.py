@@ -149,6 +149,7 @@ def root_logger() -> Iterator[logging.Logger]:
     root.setLevel(level)
 
 
+@pytest.mark.shows_canary("a library logs it; what matters is what is made of that")
 def test_log_lines_hold_no_secret(
     tmp_path: Path,
     root_logger: logging.Logger,

@@ -218,11 +218,11 @@ async def test_a_body_longer_than_announced_or_allowed_is_refused():
     long = FakeAnswer(body=[b"x" * 10] * 10, headers={"Content-Length": "15"})
     fetcher = FakeFetcher({URL: long, BASE + "b": FakeAnswer(body=[b"x" * 10] * 10)})
     client = client_for(fetcher)
-    with pytest.raises(InvalidBodyError, match="more than 15"):
+    with pytest.raises(InvalidBodyError, match="more than the 15 bytes"):
         await client.receive("a", consume=read)
-    with pytest.raises(InvalidBodyError, match="more than 30"):
+    with pytest.raises(InvalidBodyError, match="larger than 30"):
         await client.receive("b", consume=read, options=HttpOptions(max_body_bytes=30))
-    with pytest.raises(InvalidBodyError, match="15 bytes, more than 12"):
+    with pytest.raises(InvalidBodyError, match="15 bytes, larger than 12"):
         await client.receive("a", consume=read, options=HttpOptions(max_body_bytes=12))
     assert client.received_bytes == 20 + 40
 
@@ -357,7 +357,8 @@ async def test_a_host_that_is_down_is_left_alone_and_missing_files_are_not_its_f
     """
     clock = VirtualClock()
     fetcher = FakeFetcher({URL: FakeAnswer(status=500)})
-    client = client_for(fetcher, clock=clock)
+    settings = HttpSettings(outage_patience=timedelta(0))
+    client = client_for(fetcher, clock=clock, settings=settings)
     for _ in range(200):
         with pytest.raises(AbsentError):
             await client.receive("missing", consume=read)
@@ -803,17 +804,84 @@ async def test_a_login_is_made_with_the_configured_credentials():
     assert logins == [auth.headers()["Authorization"]] * 2
 
 
-async def test_a_login_that_fails_is_the_failure():
+async def test_a_login_that_is_refused_is_not_tried_again():
     """
-    What the login is answered is what the request fails with; the next request tries again.
+    A wrong password is sent once, however many requests need it: more would lock the account.
     """
     fetcher = FakeFetcher({BASE + "token": FakeAnswer(status=403), URL: tokens("t-0001")})
     source = LoggingIn("example", base_url=BASE)
     client = client_for(fetcher, source)
-    with pytest.raises(RefusedError, match="token answered 403"):
+    for _ in range(30):
+        with pytest.raises(RefusedError, match="token answered 403") as caught:
+            await client.receive("a", consume=read)
+        assert caught.value.status == 403
+    assert (source.logins, fetcher.count()) == (1, 1)
+
+
+@pytest.mark.parametrize("status", [400, 401])
+async def test_a_renewal_that_is_refused_is_not_tried_again(status):
+    """
+    Nor is one that comes when a token has ended; some providers call a wrong password a 400.
+    """
+    answers = [FakeAnswer(body=b"t-0001"), FakeAnswer(status=status)]
+    fetcher = FakeFetcher({BASE + "token": answers, URL: tokens("t-0001")})
+    source = LoggingIn("example", base_url=BASE)
+    client = client_for(fetcher, source)
+    assert await client.receive("a", consume=read) == b"x"
+    fetcher.answer(URL, tokens())
+    for _ in range(30):
+        with pytest.raises(FetchError, match=f"token answered {status}"):
+            await client.receive("a", consume=read)
+    assert source.logins == 2
+
+
+async def test_a_login_that_its_source_cannot_read_is_not_tried_again():
+    """
+    Whatever a Source makes of the answer: nobody can tell whether the account is at risk.
+    """
+
+    class Puzzled(LoggingIn):
+        async def login(self, http):
+            await super().login(http)
+            raise KeyError("access_token")
+
+    fetcher = FakeFetcher({BASE + "token": FakeAnswer(body=b"{}")})
+    source = Puzzled("example", base_url=BASE)
+    client = client_for(fetcher, source)
+    with pytest.raises(KeyError):
+        await client.receive("a", consume=read)
+    with pytest.raises(RefusedError, match="the login failed: KeyError: 'access_token'"):
+        await client.receive("a", consume=read)
+    assert source.logins == 1
+
+
+async def test_a_login_that_is_not_answered_is_tried_again():
+    """
+    What may pass says nothing about the credentials: the next request logs in.
+    """
+    fetcher = FakeFetcher({BASE + "token": FakeAnswer(status=503), URL: tokens("t-0001")})
+    source = LoggingIn("example", base_url=BASE)
+    client = client_for(fetcher, source, settings=HttpSettings(attempts=1))
+    with pytest.raises(TransientFetchError, match="token answered 503"):
         await client.receive("a", consume=read)
     fetcher.answer(BASE + "token", FakeAnswer(body=b"t-0001"))
     assert await client.receive("a", consume=read) == b"x"
+
+
+@pytest.mark.parametrize("status", [400, 404, 410, 429, 500, 503])
+async def test_any_answer_but_a_refusal_says_that_a_token_is_good(status):
+    """
+    A token that was good for a 404 or a 500 alone is renewed when it ends.
+    """
+    answers = [FakeAnswer(body=b"t-0001"), FakeAnswer(body=b"t-0002")]
+    fetcher = FakeFetcher({BASE + "token": answers, URL: FakeAnswer(status=status)})
+    source = LoggingIn("example", base_url=BASE)
+    client = client_for(fetcher, source, settings=HttpSettings(attempts=1))
+    with pytest.raises(FetchError, match=str(status)):
+        await client.receive("a", consume=read)
+    fetcher.answer(URL, tokens("t-0002"))
+    assert await client.receive("a", consume=read) == b"x"
+    assert source.logins == 2
 
 
 # Addresses and headers

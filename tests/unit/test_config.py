@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from ingestify.config import Config, config_schema, load_config, parse_config
 from ingestify.config.env import Environment, read_env_file
+from ingestify.config.secrets import secrets_in
 from ingestify.errors import ConfigError
 from ingestify.model.http import HttpSettings, Limits
 from ingestify.model.layout import (
@@ -26,6 +27,7 @@ from ingestify.model.layout import (
 )
 from ingestify.model.selector import Selector
 from ingestify.model.settings import CatalogUrl, FileUrl, duration, share, size
+from ingestify.redaction import Redactor
 
 ROOT = Path(__file__).parents[2]
 
@@ -100,6 +102,7 @@ ingestion_plans:
 event_subscribers:
   - type: our_package.handlers.Publish
     configuration: {topic: lake}
+  - {type: our_package.handlers.Publish, name: again, start: now}
 """
 
 
@@ -133,6 +136,9 @@ class TestWhatMayBeWritten:
         assert second.fetch_policy.type == "our_package.policies.Weekly"
         assert third.fetch_policy.configuration == {"interval_days": 15}
         assert config.event_subscribers[0].configuration == {"topic": "lake"}
+        publish, again = config.event_subscribers
+        assert (publish.reader_name, publish.start) == ("our_package.handlers.Publish", "beginning")
+        assert (again.reader_name, again.start) == ("again", "now")
         assert [config.scope_of(plan).bucket for plan in (first, third)] == ["club", "scouting"]
 
     def test_a_list_of_configurations_is_merged(self):
@@ -550,6 +556,36 @@ class TestEnvironment:
         with pytest.raises(ConfigError, match=r"B is not set.*\.env:2 is not NAME=value"):
             load_config(config)
 
+    @pytest.mark.parametrize(
+        ("address", "shown"),
+        [
+            ("https://example.com/v3/", "https://example.com/v3/"),
+            ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+            ("ftp://example.com/v3", "ftp://example.com/v3"),
+            ("https://me:canary-1@example.com/v3", "https://example.com/v3"),
+            ("https://example.com/v3?key=canary-1#canary-2", "https://example.com/v3"),
+            ("https://me:can/ary-1@example.com/v3", "https://example.com/v3"),
+            ("https://example.com/?key=can@ary-1", "***"),
+            ("https://me:can?ary-1@example.com/", "***"),
+            ("canary-1", "***"),
+        ],
+    )
+    @pytest.mark.parametrize("written", ["!ENV '${URL}'", "'%s'"])
+    def test_a_base_url_is_shown_without_what_may_be_secret(self, written, address, shown):
+        """
+        Of a base URL, wherever it comes from, scheme, host and path are shown, or nothing.
+        """
+        text = written % address if "%" in written else written
+        config = parse(
+            MAIN + f"sources: {{a: {{type: x.Y, configuration: {{base_url: {text}}}}}}}",
+            URL=address,
+        )
+
+        assert config.shown["sources"]["a"]["configuration"]["base_url"] == shown
+        hidden = Redactor(secrets_in(config)).redact(f"at {address}, with canary-1")
+        assert ("canary-1" in hidden) == ("canary-1" not in address)
+        assert (address in hidden) == (address == shown)
+
     def test_what_came_from_the_environment_is_not_shown(self):
         """
         What is shown of a configuration hides values from the environment, passwords and keys.
@@ -672,6 +708,11 @@ class TestMistakes:
                 "identifier_keys.9k: must be a name of letters, digits and _",
             ),
             ("event_subscribers: [{configuration: {}}]", "event_subscribers[0].type: is missing"),
+            (
+                "event_subscribers: [a.B, {type: a.B}]",
+                'event_subscribers[1]: stands twice: a.B; give one of them a "name" of its own',
+            ),
+            ("event_subscribers: [{type: a.B, start: later}]", "event_subscribers[0].start: must"),
         ],
     )
     def test_a_mistake_is_named_with_its_place(self, section: str, said: str):

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import os
 import shutil
 import sys
 import threading
@@ -39,7 +40,7 @@ class TestedDisk:
             if code := self.fail(name, what, number):
                 raise OSError(code, "told to fail", what)
             result = getattr(SystemDisk(), name)(*args, **options)
-            if name in ("create", "open"):
+            if name in ("create", "open", "open_lock"):
                 self.opened[result] = args[0]
             return result
 
@@ -56,7 +57,7 @@ def root(tmp_path):
 
 
 def staged_files(root):
-    return sorted((root / ".ingestify" / "staging").iterdir())
+    return sorted((root / ".ingestify" / "staging").glob("*/*"))
 
 
 def failing(name, code, *, after=0):
@@ -296,7 +297,7 @@ async def test_a_disk_that_takes_nothing_more_is_said_to_be_unavailable(root, na
         sizes = (10, 100_000, 20, 300_000)
         files = [(await stage(store, pattern(n)), f"a/{n}") for n in sizes]
         disk.fail = failing(name, code, after=1 if name in ("create", "write") else 0)
-        with pytest.raises(StoreUnavailableError, match="keep the lake elsewhere"):
+        with pytest.raises(StoreUnavailableError, match=f"{root}/.*keep the lake elsewhere"):
             await store.publish(files)
         assert staged_files(root) == []
 
@@ -410,6 +411,12 @@ async def test_permissions_are_named(root):
     disk = TestedDisk()
     async with LocalFileStore.at(root, disk=disk) as store:
         disk.fail = failing("mkdir", errno.EACCES)
+        with pytest.raises(StoreUnavailableError, match="let this user write there"):
+            await publish(store, await stage(store, b"1"), "c")
+
+        disk.fail = lambda name, what, number: (
+            errno.EACCES if (name, what) == ("mkdir", f"{root}/a") else None
+        )
         with pytest.raises(StoreError, match="cannot publish a/b: told to fail"):
             await publish(store, await stage(store, b"1"), "a/b")
 
@@ -652,3 +659,186 @@ async def test_published_files_have_ordinary_permissions(root):
     (probe := Path(root, "probe")).touch()
     assert (root / "a" / "b").stat().st_mode == probe.stat().st_mode
     assert (root / "a" / "b").stat().st_nlink == 1
+
+
+@pytest.mark.parametrize("name", ["open_lock", "try_lock"])
+async def test_a_lake_that_cannot_be_locked_is_said_to_be_unavailable(root, name):
+    """
+    Whatever the reason: without the lock nothing can be published, so the Run cannot go on.
+    """
+    disk = TestedDisk()
+    async with LocalFileStore.at(root, disk=disk) as store:
+        disk.fail = failing(name, errno.EMFILE)
+        with pytest.raises(StoreUnavailableError, match=f"cannot lock {root}/.*: told to fail"):
+            async with store.publishing():
+                pass
+
+
+LEFT = "101-abcdef012345"
+
+
+def leave_behind(root, name=LEFT, *, files=2, lock=True):
+    """What a process that was killed has left."""
+    folder = root / ".ingestify" / "staging" / name
+    folder.mkdir(parents=True)
+    for number in range(files):
+        (folder / str(number)).write_bytes(b"12345")
+    if lock:
+        folder.with_name(f"{name}.lock").touch()
+
+
+async def clean(store):
+    """What the debris is said to be, and what was removed of it."""
+    async with store.exclusive():
+        return [each.path for each in await store.staged_debris()], await store.remove_debris()
+
+
+async def test_an_idle_store_stages_nowhere(root):
+    """
+    Its folder is made with the first file on its way, and goes when the store is closed.
+    """
+    staging = root / ".ingestify" / "staging"
+    async with LocalFileStore.at(root) as store:
+        assert list(staging.iterdir()) == []
+        staged = await stage(store, pattern(300_000))
+        assert sorted(path.suffix for path in staging.iterdir()) == ["", ".lock"]
+        await publish(store, staged, "a")
+        await publish(store, await stage(store, b"1"), "b")
+        assert len(list(staging.iterdir())) == 2
+    assert list(staging.iterdir()) == []
+
+
+@pytest.mark.parametrize("lock", [True, False], ids=["lock", "no lock"])
+async def test_what_the_dead_leave_is_debris(root, lock):
+    """
+    Also where the loss of power has taken its lock.
+    """
+    leave_behind(root, lock=lock)
+    leave_behind(root, "102-abcdef012345", files=0, lock=lock)
+    (root / ".ingestify" / "staging" / "103-abcdef012345.lock").touch()
+    async with LocalFileStore.at(root) as store:
+        said, removed = await clean(store)
+        assert said == [
+            f".ingestify/staging/{LEFT}/0",
+            f".ingestify/staging/{LEFT}/1",
+            ".ingestify/staging/102-abcdef012345",
+        ]
+        assert removed == (3, 10)
+        assert await clean(store) == ([], (0, 0))
+    assert list((root / ".ingestify" / "staging").iterdir()) == []
+
+
+async def test_what_others_are_about_to_publish_is_left_alone(root):
+    """
+    Another store, be it of this process, holds the lock of its folder.
+    """
+    async with LocalFileStore.at(root) as store, LocalFileStore.at(root) as other:
+        staged = await stage(other, pattern(300_000))
+        assert await clean(store) == ([], (0, 0))
+        assert await publish(other, staged, "a") == "a"
+
+
+async def test_a_store_that_just_begins_is_not_cleaned_away(root):
+    """
+    Who cleans up may take its lock before it does; it then makes another folder.
+    """
+    disk = TestedDisk()
+    async with LocalFileStore.at(root, disk=disk) as store, LocalFileStore.at(root) as cleaner:
+        cleaned = []
+
+        def clean_up(name, what, number):
+            if name == "try_lock" and "staging" in what and not cleaned:
+                cleaned.append(cleaner._staging.remove_debris())
+
+        disk.fail = clean_up
+        staged = await stage(store, pattern(300_000))
+        assert cleaned == [(0, 0)]
+        assert await clean(cleaner) == ([], (0, 0))
+        assert await publish(store, staged, "a") == "a"
+        assert len([what for what in disk.done("open_lock") if "staging" in what]) == 2
+
+
+async def test_a_lock_that_a_cleaner_holds_is_not_waited_for(root):
+    """
+    While somebody looks whether its owner lives, the owner takes another name.
+    """
+    disk = TestedDisk()
+    async with LocalFileStore.at(root, disk=disk) as store:
+        refused = []
+
+        def refuse(name, what, number):
+            if name == "try_lock" and "staging" in what and len(refused) < 3:
+                refused.append(SystemDisk().open_lock(what))
+                SystemDisk().try_lock(refused[-1], exclusive=True)
+
+        disk.fail = refuse
+        try:
+            staged = await stage(store, pattern(300_000))
+        finally:
+            for fd in refused:
+                SystemDisk().close(fd)
+        assert len(refused) == 3
+        assert await publish(store, staged, "a") == "a"
+        assert await clean(store) == ([], (0, 0))
+    assert list((root / ".ingestify" / "staging").iterdir()) == []
+
+
+async def test_files_of_the_first_layout_belong_to_their_process(root):
+    """
+    They lay in the staging folder itself: what a living process may still need stays.
+    """
+    gone = await anyio.open_process([sys.executable, "-c", ""])
+    await gone.wait()
+    staging = root / ".ingestify" / "staging"
+    staging.mkdir(parents=True)
+    for name in (f"{gone.pid}-abcdef012345-7", f"{os.getpid()}-abcdef012345-0", "notes.txt"):
+        (staging / name).write_bytes(b"123")
+    async with LocalFileStore.at(root) as store:
+        said, removed = await clean(store)
+    assert said == [f".ingestify/staging/{gone.pid}-abcdef012345-7"]
+    assert removed == (1, 3)
+    assert len(list(staging.iterdir())) == 2
+
+
+async def test_a_killed_process_leaves_debris_and_a_living_one_does_not(root):
+    """
+    The lock tells, from the moment the process is gone.
+    """
+    code = (
+        "import sys, anyio\n"
+        "from pathlib import Path\n"
+        "from ingestify.adapters.files.local import LocalFileStore\n"
+        "async def chunks():\n"
+        "    yield b'x' * 500_000\n"
+        "    print('staging', flush=True)\n"
+        "    await anyio.Event().wait()\n"
+        "async def main():\n"
+        "    async with LocalFileStore.at(Path(sys.argv[1])) as store:\n"
+        "        await store.stage(chunks())\n"
+        "anyio.run(main)\n"
+    )
+    async with LocalFileStore.at(root) as store:
+        command = [sys.executable, "-c", code, str(root)]
+        async with await anyio.open_process(command, stderr=None) as process:
+            try:
+                assert (await process.stdout.receive()).startswith(b"staging")
+                assert await clean(store) == ([], (0, 0))
+                assert len(staged_files(root)) == 1
+            finally:
+                process.kill()
+        said, removed = await clean(store)
+        assert (len(said), removed) == (1, (1, 500_000))
+    assert list((root / ".ingestify" / "staging").iterdir()) == []
+
+
+async def test_emptied_folders_go_with_the_last_of_their_files(root):
+    """
+    As far up as they are empty; the lake itself stays.
+    """
+    async with LocalFileStore.at(root) as store:
+        for path in ("a/b/c/1", "a/b/2", "x/y/3"):
+            await publish(store, await stage(store, path.encode()), path)
+        async with store.exclusive():
+            await store.delete(["a/b/c/1", "x/y/3"])
+        assert sorted(path.name for path in root.iterdir()) == [".ingestify", "a"]
+        assert [path.name for path in (root / "a" / "b").iterdir()] == ["2"]

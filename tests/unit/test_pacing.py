@@ -2,7 +2,14 @@
 
 import pytest
 
-from ingestify.http.circuit import FAILURES, RETRY_FLOOR, STREAK, Circuit, RetryBudget
+from ingestify.http.circuit import (
+    FAILURES,
+    RETRY_FLOOR,
+    SPACING,
+    STREAK,
+    Circuit,
+    RetryBudget,
+)
 from ingestify.http.pacing import Concurrency, Gcra, LearntRate, QuotaWindow
 
 
@@ -201,20 +208,57 @@ def test_a_circuit_opens_after_a_streak_and_closes_by_a_probe():
         circuit.bad(0.0)
     assert circuit.closed_in(0.0) is None  # a blip, however many requests it hits
     circuit.bad(STREAK)
-    assert circuit.closed_in(STREAK) == 30
-    assert circuit.closed_in(STREAK + 30) is None
-    assert circuit.begin()
-    assert circuit.closed_in(STREAK + 30) == 0  # one probe at a time
-    circuit.bad(STREAK + 31)  # a straggler
-    circuit.bad(STREAK + 31, is_probe=True)
-    assert circuit.closed_in(STREAK + 31) == 60
-    assert circuit.begin()
+    assert circuit.closed_in(STREAK) == 5
+    assert circuit.closed_in(STREAK + 5) is None
+    assert circuit.begin(STREAK + 5)
+    assert circuit.closed_in(STREAK + 5) == 0  # one probe at a time
+    circuit.bad(STREAK + 6)  # a straggler
+    circuit.bad(STREAK + 6, is_probe=True)
+    assert circuit.closed_in(STREAK + 6) == 10
+    assert circuit.begin(STREAK + 16)
     circuit.abandon_probe()
-    assert circuit.closed_in(STREAK + 91) is None
-    circuit.good()
-    assert circuit.closed_in(STREAK + 91) is None
-    assert not circuit.begin()
+    assert circuit.closed_in(STREAK + 16) is None
+    circuit.good(STREAK + 16)
+    assert circuit.closed_in(STREAK + 16) is None
+    assert not circuit.begin(STREAK + 16)
     assert circuit.failures == 0
+
+
+def test_requests_are_spaced_while_all_fail():
+    """
+    After failures in a row the next requests are sent one by one, until one is answered: it may be
+    a blip, and nothing is given up for it, but a dead host is not asked as fast as it fails.
+    """
+    circuit = Circuit()
+    for _ in range(FAILURES - 1):
+        circuit.begin(1.0)
+        circuit.bad(1.0)
+    assert circuit.spacing(1.0) == 0
+    circuit.begin(1.0)
+    circuit.bad(1.0)
+    assert circuit.spacing(1.0) == SPACING
+    circuit.begin(1.0 + SPACING)
+    assert circuit.spacing(1.0 + SPACING) == SPACING
+    assert circuit.spacing(1.0 + 3 * SPACING) == 0
+    circuit.good(2.0)
+    assert circuit.spacing(2.0) == 0
+
+
+def test_what_hangs_for_long_is_a_streak_by_itself():
+    """
+    Requests that were waited for in vain for longer than a blip open the circuit together, unless
+    others were answered meanwhile.
+    """
+    circuit = Circuit()
+    circuit.good(1.0)
+    for _ in range(FAILURES):
+        circuit.bad(70.0, sent=0.0)
+    assert circuit.closed_in(70.0) == 5
+    circuit = Circuit()
+    circuit.good(69.0)
+    for _ in range(FAILURES):
+        circuit.bad(70.0, sent=0.0)
+    assert circuit.closed_in(70.0) is None
 
 
 def test_retries_are_a_share_of_the_requests():

@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestify.errors import ConfigError
-from ingestify.model.dataset import CheckOutcome, DatasetState, FileCheck, Stored, StoredFile
+from ingestify.model.dataset import (
+    CheckOutcome,
+    DatasetState,
+    FileCheck,
+    Stored,
+    StoredFile,
+    Suspicion,
+)
 from ingestify.model.resource import DatasetResource
 from ingestify.policy import UP_TO_DATE, Fetch, FetchPolicy, Reason, Skip
 
@@ -38,7 +45,7 @@ def stored(
     outcome: CheckOutcome = CheckOutcome.STORED,
     run_id: int = 5,
     at: datetime = NOW,
-    suspect: bool = False,
+    suspect: Suspicion = Suspicion.NONE,
     has_bytes: bool = True,
     announced_in: int = 0,
     dataset_id: str = "an id",
@@ -159,9 +166,11 @@ def test_what_is_suspect_is_asked_for_unconditionally() -> None:
     """
     A 304 would never heal what was invalidated or is damaged.
     """
-    assert decide(found(), stored(suspect=True)) == [("invalidated", False)]
-    assert decide(found(), stored(suspect=True), forced=True) == [("invalidated", False)]
-    assert decide(found("other"), stored(suspect=True)) == [("invalidated", False)]
+    for suspect in (Suspicion.INVALIDATED, Suspicion.DAMAGED):
+        known, asked = stored(suspect=suspect), [(suspect.name.lower(), False)]
+        assert decide(found(), known) == asked
+        assert decide(found(), known, forced=True) == asked
+        assert decide(found("other"), known) == asked
 
 
 def test_force_asks_for_everything_that_has_files() -> None:
@@ -290,6 +299,22 @@ def test_a_subclass_may_decide_otherwise() -> None:
     assert decide(found(state=scheduled), None, policy) == []
     assert decide(found(state=scheduled, config={"urgent": True}), None, policy) == [("new", False)]
     assert decide(found(), None, policy) == [("new", False)]
+
+
+class Announced(WhenComplete):
+    """Wants nothing that its list does not tell."""
+
+    def must_list(self, *, forced: bool) -> bool:
+        return forced
+
+
+def test_a_subclass_that_decides_looks_at_every_list() -> None:
+    """
+    Who decides for itself may want something that no list tells, unless it says otherwise.
+    """
+    assert WhenComplete().must_list(forced=False)
+    assert not Announced().must_list(forced=False)
+    assert Announced().must_list(forced=True)
 
 
 def test_policies_that_decide_alike_have_equal_fingerprints() -> None:

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import zlib
 from base64 import b64encode
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -33,6 +34,7 @@ from ingestify.testing import (
     status,
     too_many_requests,
 )
+from ingestify.testing.lies import LIES
 
 SEASON = SeasonSpec(competition_id=11, season_id=42, matches=3)
 CHANGED = datetime(2024, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
@@ -627,6 +629,54 @@ async def test_a_provider_is_controlled_over_http(client, folder, tmp_path):
             assert response.status == 400
 
 
+async def test_lies_are_told_by_name_until_it_is_healed(client):
+    """
+    A lie of the list is told at a path from outside, as often as said; healing ends them all.
+    """
+    async with ProviderSimulator(OneFile()) as provider:
+        control = provider.base_url + "_simulator/"
+        for order in (
+            {"glob": "*.json", "lie": "204"},
+            {"glob": "a.json", "lie": "html with 200", "times": 1},
+        ):
+            async with client.post(control + "lie", json=order) as response:
+                assert response.status == 200
+        for wrong in ({"glob": "*", "lie": "the truth"}, {"lie": "204"}, [], "x"):
+            async with client.post(control + "lie", json=wrong) as response:
+                assert response.status == 400, wrong
+                assert "html with 200" in await response.text()
+        answers = [await ask(client, provider) for _ in range(3)]
+        async with client.post(control + "heal") as response:
+            assert response.status == 200
+        answers.append(await ask(client, provider))
+
+    assert [code for code, _, _ in answers] == [200, 204, 204, 200]
+    assert answers[0][2].startswith(b"<!DOCTYPE html>")
+    assert provider.stats()["by_status"] == {"200": 2, "204": 2}
+
+
+@pytest.mark.parametrize("name", LIES)
+async def test_no_lie_outlives_its_client(client, name):
+    """
+    A client that turns away ends every lie, and the next request is answered honestly.
+    """
+
+    async def be_told():
+        with suppress(aiohttp.ClientError, zlib.error):
+            await ask(client, provider)
+
+    async with ProviderSimulator(OneFile()) as provider:
+        script = provider.script("a.json", LIES[name])
+        async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+            told = tasks.create_task(be_told())
+            await provider.until(lambda: script.taken > 0)
+            told.cancel()
+        provider.heal()
+        async with asyncio.timeout(30):
+            await provider.until(lambda: provider.in_flight == 0)
+        assert (await ask(client, provider))[0] == 200
+
+
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 async def test_it_runs_as_a_process(client, signum):
     """
@@ -658,7 +708,8 @@ async def test_it_runs_as_a_process(client, signum):
 
 
 @pytest.mark.parametrize(
-    "options", [["--size", "huge"], ["--seasons", "11:3"], ["--seasons", "11/42:-1"]]
+    "options",
+    [["--size", "huge"], ["--seasons", "11:3"], ["--seasons", "11/42:-1"], ["--lie", "*=a"]],
 )
 def test_wrong_options_are_refused(options):
     """

@@ -12,11 +12,14 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ingestify.adapters.catalog import migrations
+from ingestify.adapters.catalog.connection import Session
 from ingestify.adapters.catalog.sqlite import SqliteCatalog
+from ingestify.adapters.catalog.statements import load_statements
 from ingestify.errors import CatalogError
 from ingestify.model.catalog import DatasetQuery
 from ingestify.model.run import RunStatus
@@ -26,6 +29,7 @@ from ingestify.testing.contracts.catalog_values import (
     commit_all,
     dataset_commit,
     minutes,
+    stored_file,
 )
 
 IMPATIENT = timedelta(0)
@@ -108,18 +112,80 @@ class TestMigrations:
         """
         migrations.prepare(path, table_prefix="", create=True, patience=IMPATIENT)
         before = path.read_bytes()
-        broken = {1: ("never again",), 2: ("CREATE TABLE half (x)", "CREATE nonsense")}
+        newest = max(migrations.load_migrations(""))
+        step = newest + 1
+        done = dict.fromkeys(range(1, step), ("never again",))
+        broken = {**done, step: ("CREATE TABLE half (x)", "CREATE nonsense")}
         monkeypatch.setattr(migrations, "load_migrations", lambda prefix: broken)
         with pytest.raises(sqlite3.OperationalError):
             migrations.prepare(path, table_prefix="", create=True, patience=IMPATIENT)
         assert path.read_bytes() == before
 
-        mended = {**broken, 2: ("CREATE TABLE half (x)",)}
+        mended = {**done, step: ("CREATE TABLE half (x)",)}
         monkeypatch.setattr(migrations, "load_migrations", lambda prefix: mended)
         migrations.prepare(path, table_prefix="", create=True, patience=IMPATIENT)
         with database(path) as connection:
-            assert connection.execute("SELECT version FROM catalog_version").fetchall() == [(2,)]
+            assert connection.execute("SELECT version FROM catalog_version").fetchall() == [(step,)]
             assert connection.execute("SELECT * FROM half").fetchall() == []
+
+    @pytest.mark.parametrize("prefix", ["", "lake_"])
+    async def test_an_older_catalog_is_brought_up_to_date(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch, prefix: str
+    ) -> None:
+        """
+        What a catalog of version 1 holds is there afterwards, and it has a name that stays.
+        """
+        first = {1: migrations.load_migrations(prefix)[1]}
+        with monkeypatch.context() as patch:
+            patch.setattr(migrations, "load_migrations", lambda _: first)
+            async with SqliteCatalog.open(path, table_prefix=prefix) as catalog:
+                await commit_all(catalog, dataset_commit(1, stored_file()))
+                await commit_all(catalog, dataset_commit(1, stored_file(body="b"), base=0))
+                [dataset] = await catalog.find(DatasetQuery())
+                events = await catalog.events()
+                with pytest.raises(CatalogError, match="no such table"):
+                    await catalog.catalog_id()
+        with database(path) as connection:
+            version = load_statements(prefix)["get_version"]
+            assert connection.execute(version).fetchone() == (1,)
+
+        for _ in range(2):
+            async with SqliteCatalog.open(path, table_prefix=prefix) as catalog:
+                assert await catalog.find(DatasetQuery()) == [dataset]
+                assert await catalog.events() == events
+                assert len(await catalog.kept_files(DatasetQuery())) == 2
+                assert await catalog.doomed() == []
+                name = await catalog.catalog_id()
+                assert len(name) == 32
+        async with SqliteCatalog.open(path, table_prefix=prefix) as catalog:
+            assert await catalog.catalog_id() == name
+            assert (await catalog.delete(DatasetQuery(), at=NOON)).files == 2
+
+    async def test_an_update_that_fails_leaves_the_older_catalog(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        A step is made as a whole: the catalog of version 1 is as it was.
+        """
+        steps = migrations.load_migrations("")
+        with monkeypatch.context() as patch:
+            patch.setattr(migrations, "load_migrations", lambda _: {1: steps[1]})
+            async with SqliteCatalog.open(path) as catalog:
+                await commit_all(catalog, dataset_commit(1, stored_file()))
+        with monkeypatch.context() as patch:
+            broken = {1: steps[1], 2: (*steps[2], "SELECT nonsense")}
+            patch.setattr(migrations, "load_migrations", lambda _: broken)
+            with pytest.raises(CatalogError, match="nonsense"):
+                async with SqliteCatalog.open(path):
+                    pass
+        with database(path) as connection:
+            assert connection.execute("SELECT version FROM catalog_version").fetchone() == (1,)
+            tables = (
+                "SELECT count(*) FROM sqlite_schema WHERE name IN ('doomed', 'catalog_identity')"
+            )
+            assert connection.execute(tables).fetchone() == (0,)
+        async with SqliteCatalog.open(path) as catalog:
+            assert await catalog.count(DatasetQuery()) == 1
 
     def test_a_killed_creation_can_be_repeated(self, tmp_path: Path) -> None:
         """
@@ -270,3 +336,34 @@ class TestOtherProcesses:
         async with SqliteCatalog.open(path) as catalog:
             with started(python(code, path), says="locked"):
                 await commit_all(catalog, dataset_commit(1))
+
+    async def test_after_a_wait_in_vain_nobody_waits_again(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """
+        A Run that ends since the database is locked does not wait as long again for each of its
+        last words; once the lock is gone, everything is as before.
+        """
+        begun: list[str] = []
+        run = Session.run
+
+        async def counting(session: Session, name: str, *params: Any) -> int:
+            begun.append(name)
+            return await run(session, name, *params)
+
+        monkeypatch.setattr(Session, "run", counting)
+        async with SqliteCatalog.open(path, patience=timedelta(seconds=1.5)) as catalog:
+            with database(path) as other:
+                other.execute("BEGIN IMMEDIATE")
+                for tries in (2, 1, 1):
+                    begun.clear()
+                    with pytest.raises(CatalogError, match="is locked"):
+                        await catalog.commit([dataset_commit(1)], leases=[])
+                    assert begun == ["begin_writing"] * tries
+            await commit_all(catalog, dataset_commit(1))
+            with database(path) as other:
+                other.execute("BEGIN IMMEDIATE")
+                begun.clear()
+                with pytest.raises(CatalogError, match="is locked"):
+                    await catalog.commit([dataset_commit(2)], leases=[])
+                assert begun == ["begin_writing"] * 2

@@ -98,6 +98,41 @@ async def test_concurrency_is_bounded_and_first_come_is_first_served():
     assert throttle.snapshot()[0].requests == 50
 
 
+@pytest.mark.parametrize("blip", [3.0, 60.0])
+async def test_a_host_that_dies_is_asked_a_few_times_more(blip):
+    """
+    When a host fails whatever it is asked, hundreds of waiting requests are not all sent to fail: a
+    few dozen are, over the seconds until it counts as down. A blip costs no more than those.
+    """
+    clock = VirtualClock()
+    throttle = Throttle(clock)
+    limits = Limits(concurrency=24)
+    outcomes = []
+
+    async def one():
+        try:
+            async with throttle.turn(HOST, limits) as turn:
+                await clock.sleep(0.01)
+                status = 500 if clock.monotonic() < blip else 200
+                turn.record(status)
+                outcomes.append(status)
+        except HostDownError:
+            outcomes.append("down")
+
+    async with anyio.create_task_group() as tg:
+        for _ in range(500):
+            tg.start_soon(one)
+
+    assert len(outcomes) == 500
+    assert 10 <= outcomes.count(500) <= 24 + 25
+    if blip < 5:
+        assert outcomes.count("down") == 0
+        assert outcomes.count(200) >= 450
+    else:
+        assert outcomes.count(200) == 0
+        assert clock.monotonic() < 10
+
+
 async def test_a_cooling_host_holds_nothing_that_another_could_use():
     """
     While one host cools for a minute, its requests hold no exchange and no worker.
@@ -315,6 +350,57 @@ async def test_a_daily_quota_stops_the_source_until_the_next_utc_day():
         await ask(throttle, limits=limits)
 
 
+class Book:
+    """A book of quotas in which others write, too."""
+
+    def __init__(self, most):
+        self.left = most
+        self.asked = []
+
+    async def spend_quota(self, source, *, day, count, most):
+        await checkpoint()
+        self.asked.append((source, count))
+        granted = min(count, self.left)
+        self.left -= granted
+        return granted
+
+
+async def test_a_daily_quota_is_taken_in_blocks_and_the_rest_given_back():
+    """
+    Of 1,000 requests 10 are taken at a time, however many wait; what is left at the end is there
+    for others, and what others have used is not there for us.
+    """
+    book = Book(1000)
+    throttle = Throttle(VirtualClock(), book)
+    limits = Limits(daily_quota=1000, concurrency=50)
+    async with anyio.create_task_group() as tg:
+        for _ in range(33):
+            tg.start_soon(lambda: ask(throttle, limits=limits, source="example"))
+    assert book.asked == [("example", 10)] * 4
+    await throttle.give_back()
+    await throttle.give_back()
+    assert book.left == 1000 - 33
+
+    book.left = 3
+    for _ in range(3):
+        await ask(throttle, limits=limits)
+    for _ in range(5):
+        with pytest.raises(StopProcessing, match="daily quota of 1000"):
+            await ask(throttle, limits=limits)
+    assert len(book.asked) == 7  # who has been told that nothing is left does not ask again
+
+
+async def test_only_a_source_with_a_daily_quota_is_written_down():
+    """
+    Others take nothing from the book.
+    """
+    book = Book(1000)
+    throttle = Throttle(VirtualClock(), book)
+    await ask(throttle)
+    await throttle.give_back()
+    assert book.asked == []
+
+
 async def test_a_circuit_opens_on_server_errors_and_closes_by_a_probe():
     """
     Failures in a row make everybody fail at once, without a request; one probe ends that.
@@ -346,6 +432,64 @@ async def test_a_circuit_opens_on_server_errors_and_closes_by_a_probe():
         asking.set()
     await ask(throttle)
     assert not throttle.snapshot()[0].is_down
+
+
+async def test_an_outage_is_waited_for():
+    """
+    A host that has answered before may fail for a while: what is to be asked waits, one probe
+    after the other looks, and then everybody goes on. Nobody is told that it is down.
+    """
+    clock = VirtualClock()
+    throttle = Throttle(clock)
+    await ask(throttle)
+    for _ in range(10):
+        await ask(throttle, status=503)
+        await clock.sleep(1)
+    answered = []
+
+    async def one():
+        status = 0
+        while status != 200:
+            async with throttle.turn(HOST, Limits(), outage=120) as turn:
+                status = 503 if clock.monotonic() < 40 else 200
+                turn.record(status)
+        answered.append(clock.monotonic())
+
+    async with anyio.create_task_group() as tg:
+        for _ in range(50):
+            tg.start_soon(one)
+
+    assert len(answered) == 50
+    assert 40 <= min(answered) <= max(answered) < 60
+    assert throttle.snapshot()[0].requests < 70
+
+
+async def test_a_host_that_stays_down_is_given_up():
+    """
+    After some time what waits for it fails, all at once, and hardly anything was asked.
+    """
+    clock = VirtualClock()
+    throttle = Throttle(clock)
+    await ask(throttle)
+    for _ in range(10):
+        await ask(throttle, status=503)
+        await clock.sleep(1)
+    given_up = []
+
+    async def one():
+        try:
+            while True:
+                await ask(throttle, status=503, outage=120)
+        except HostDownError:
+            given_up.append(clock.monotonic())
+
+    async with anyio.create_task_group() as tg:
+        for _ in range(50):
+            tg.start_soon(one)
+
+    assert len(given_up) == 50
+    assert 110 < min(given_up) <= max(given_up) < 200
+    assert throttle.snapshot()[0].requests < 25
 
 
 @pytest.mark.parametrize("status", [404, 400, 403, 410, 200, 304])

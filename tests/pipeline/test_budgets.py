@@ -1,0 +1,341 @@
+"""Budgets: a Run spends no more than it may, ends in good order, and the next one goes on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from aiohttp import web
+from anyio import Event, create_task_group, fail_after, wait_all_tasks_blocked
+from lakes import Lake, offer, offering, outcome
+from lists import ListSource, ListWorld
+
+from ingestify.adapters.http.aiohttp_fetcher import AiohttpFetcher
+from ingestify.engine import Engine
+from ingestify.errors import ConfigError
+from ingestify.model.http import Limits
+from ingestify.model.run import RunSummary
+from ingestify.pipeline.budget import Budget
+from ingestify.testing import ProviderSimulator
+from ingestify.testing.clock import VirtualClock
+from ingestify.testing.fetcher import FakeAnswer, FakeFetcher
+
+BASE = "http://fake.invalid/"
+
+
+def fill(world: ListWorld, lists: int, datasets: int) -> list[str]:
+    """So many lists with so many Datasets each. Returns the paths of all files."""
+    keys = []
+    for number in range(lists):
+        entries = [{"id": number * 1000 + each} for each in range(datasets)]
+        world.set_list(f"l{number}", *entries, token="t")
+        keys += [entry["id"] for entry in entries]
+    for key in keys:
+        world.set_data(key, {"x": key})
+    return [f"data/{key}-v1.json" for key in keys]
+
+
+def asked(provider: ProviderSimulator, glob: str = "data/*") -> Counter[str]:
+    """How often each path was asked for."""
+    prefix = glob.rstrip("*")
+    return Counter(each.path for each in provider.requests if each.path.startswith(prefix))
+
+
+def redirect_to(place: str) -> Any:
+    """Answer that the file is at *place* now."""
+
+    async def answer(request: web.BaseRequest, serve: Any) -> web.StreamResponse:
+        return web.Response(status=302, headers={"Location": place})
+
+    return answer
+
+
+async def run_until_done(
+    open_lake: Callable[..., Engine], provider: ProviderSimulator, most: int = 60, **budget: Any
+) -> list[RunSummary]:
+    """Runs with the same budget, until one of them has not used it up."""
+    summaries: list[RunSummary] = []
+    while not summaries or summaries[-1].exit_code == 4:
+        assert len(summaries) < most, "no end in sight"
+        async with open_lake() as engine:
+            summaries.append(await engine.run(**budget))
+        outcome(summaries[-1])  # the counters add up
+    return summaries
+
+
+@pytest.mark.parametrize("most", [3, 4, 10, 11])
+async def test_runs_with_a_request_budget_converge(
+    world: ListWorld, provider: ProviderSimulator, open_lake: Callable[..., Engine], most: int
+) -> None:
+    """
+    No Run sends more requests than it may, each brings files or comes to the end of a list, and
+    together they fetch everything once, although the lists alone are more than one budget.
+    """
+    paths = fill(world, lists=12, datasets=3)
+    sent: list[int] = []
+    summaries: list[RunSummary] = []
+    while not summaries or summaries[-1].counters.not_reached or summaries[-1].exit_code == 4:
+        before = len(provider.requests)
+        async with open_lake() as engine:
+            summaries.append(await engine.run(max_requests=most))
+            stored = await engine.catalog.count(engine.store.query())
+        sent.append(len(provider.requests) - before)
+        assert sent[-1] == summaries[-1].requests <= most
+        if stored < len(paths):
+            done = [each for each in summaries[-1].selectors if each.status == "complete"]
+            assert summaries[-1].counters.stored or done, sent
+        elif most < 13:
+            break  # all is there, and looking at every list takes more than the budget
+        assert summaries[-1].exit_code == 4
+        assert len(summaries) < 60
+    assert set(sent) == {most}
+    assert asked(provider) == Counter(paths)
+    assert summaries[0].error == (
+        f"the budget max_requests is used up: {most} of {most} requests were made;"
+        " run again to go on from here"
+    )
+
+
+async def test_a_budget_that_is_enough_changes_nothing(
+    world: ListWorld, provider: ProviderSimulator, open_lake: Callable[..., Engine]
+) -> None:
+    """
+    A Run that needs exactly what it may spend has done all.
+    """
+    fill(world, lists=2, datasets=3)
+    async with open_lake() as engine:
+        summary = await engine.run(max_requests=1 + 2 + 6)
+    assert (summary.exit_code, summary.error, summary.requests) == (0, None, 9)
+    assert outcome(summary) == {"stored": 6}
+
+
+async def test_one_request_less_than_enough(
+    world: ListWorld, provider: ProviderSimulator, open_lake: Callable[..., Engine]
+) -> None:
+    """
+    What a request is missing for is not reached, rather than failed.
+    """
+    fill(world, lists=2, datasets=3)
+    async with open_lake() as engine:
+        summary = await engine.run(max_requests=8)
+        assert not await engine.catalog.failures()
+    assert (summary.exit_code, summary.status, summary.requests) == (4, "aborted", 8)
+    assert outcome(summary) == {"stored": 5, "not_reached": 1}
+
+
+async def test_a_dataset_is_begun_only_if_all_its_files_can_be_had() -> None:
+    """
+    With a budget for two and a half Datasets two are fetched: no request is wasted on a part.
+    """
+    urls = {n: {f: f"{BASE}{n}-{f}.json" for f in ("a", "b", "c")} for n in range(4)}
+    answers = {url: FakeAnswer(body=b"{}") for each in urls.values() for url in each.values()}
+    fetcher = FakeFetcher(answers)
+    lake = Lake(fetcher=fetcher)
+
+    def source() -> Any:
+        return offering(*[offer(n, files=dict(files)) for n, files in urls.items()])
+
+    first = await lake.run(source(), budget=Budget(max_requests=8))
+    assert outcome(first) == {"stored": 2, "not_reached": 2}
+    assert (first.requests, len(fetcher.requests)) == (6, 6)
+
+    second = await lake.run(source(), budget=Budget(max_requests=8))
+    assert outcome(second) == {"stored": 2, "skipped": 2}
+    assert (second.exit_code, len(fetcher.requests)) == (0, 12)
+    await lake.check()
+
+
+async def test_a_dataset_that_takes_more_than_the_budget_stops_nobody_else() -> None:
+    """
+    It is passed over and said so; all others are fetched.
+    """
+    large = {f"f{n}": f"{BASE}large-{n}.json" for n in range(5)}
+    small = [{"a": f"{BASE}{n}.json"} for n in range(3)]
+    every = [*large.values(), *(each["a"] for each in small)]
+    lake = Lake(fetcher=FakeFetcher({url: FakeAnswer(body=b"{}") for url in every}))
+    offers = [offer(0, files=large), *(offer(n + 1, files=f) for n, f in enumerate(small))]
+
+    summary = await lake.run(offering(*offers), budget=Budget(max_requests=4))
+
+    assert outcome(summary) == {"stored": 3, "not_reached": 1}
+    assert (summary.exit_code, summary.requests) == (4, 3)
+    assert "max_requests = 4 is too little for 1 of the datasets" in (summary.error or "")
+
+
+async def test_retries_and_redirects_are_counted(
+    world: ListWorld, provider: ProviderSimulator, open_lake: Callable[..., Engine]
+) -> None:
+    """
+    What has to be asked twice counts twice, and a request that is not allowed any more leaves
+    its Dataset as not reached.
+    """
+    paths = fill(world, lists=1, datasets=8)
+    for path in paths:
+        provider.script(path, redirect_to(f"/moved/{path}"))
+        world.put(f"moved/{path}", b'{"x": 1}')
+    summaries = await run_until_done(open_lake, provider, max_requests=9)
+    assert [each.requests <= 9 for each in summaries] == [True] * len(summaries)
+    assert sum(each.counters.stored for each in summaries) == 8
+    assert sum(each.counters.failed for each in summaries) == 0
+    assert [each.counters.stored for each in summaries[:-1]] == [3] * (len(summaries) - 1)
+
+
+async def test_a_last_request_that_fails_is_not_tried_again() -> None:
+    """
+    There is no request left for the second try: the Dataset is not reached, and the answer that
+    came counts.
+    """
+    fetcher = FakeFetcher({f"{BASE}1.json": FakeAnswer(status=503)})
+    lake = Lake(fetcher=fetcher, clock=VirtualClock())
+    summary = await lake.run(
+        offering(offer(1, files={"a": f"{BASE}1.json"})), budget=Budget(max_requests=1)
+    )
+    assert outcome(summary) == {"not_reached": 1}
+    assert (summary.exit_code, summary.requests, len(fetcher.requests)) == (4, 1, 1)
+    assert not await lake.catalog.failures()
+
+
+async def test_a_byte_budget_lets_what_has_begun_end() -> None:
+    """
+    Once so much has come, no further Dataset is begun; all files of those that have begun to
+    arrive are still fetched, and committed.
+    """
+    gate = Event()
+    first = FakeAnswer(body=[b'{"a":', b"1}"], body_after=gate)
+    fetcher = FakeFetcher({f"{BASE}0.json": first})
+    for number in range(1, 40):
+        fetcher.answer(f"{BASE}{number}.json", FakeAnswer(body=b'"' + b"x" * 98 + b'"'))
+    offers = [offer(n, files={"a": f"{BASE}{n}.json"}) for n in range(40)]
+    lake = Lake(fetcher=fetcher)
+    summaries = []
+
+    async def execute() -> None:
+        run = lake.run_of(offering(*offers), budget=Budget(max_bytes=500), workers=2)
+        summaries.append(await run.execute())
+
+    async with create_task_group() as tg:
+        tg.start_soon(execute)
+        await wait_all_tasks_blocked()
+        assert not summaries  # the first one is waited for
+        assert len(fetcher.requests) == 1 + 5
+        gate.set()
+    (summary,) = summaries
+    assert (summary.exit_code, summary.status) == (4, "aborted")
+    assert outcome(summary)["stored"] == 6
+    assert summary.received_bytes == 5 * 100 + 7
+    assert summary.error == (
+        "the budget max_bytes is used up: 507 B were received, of 500 B;"
+        " run again to go on from here"
+    )
+    await lake.check()
+
+
+async def test_a_byte_budget_less_than_one_dataset_still_brings_it() -> None:
+    """
+    Each Run fetches a whole Dataset, however little it may receive.
+    """
+    files = {n: {f: f"{BASE}{n}-{f}.json" for f in ("a", "b")} for n in range(3)}
+    fetcher = FakeFetcher(
+        {url: FakeAnswer(body=b'"1234567890"') for each in files.values() for url in each.values()}
+    )
+    lake = Lake(fetcher=fetcher)
+    for done in range(1, 4):
+        source = offering(*[offer(n, files=dict(each)) for n, each in files.items()])
+        await lake.run(source, budget=Budget(max_bytes=1), workers=1)
+        assert len(await lake.ids()) == done
+    assert len(fetcher.requests) == 6
+
+
+async def test_time_that_is_up() -> None:
+    """
+    After its time a Run begins nothing more, and ends once what is in flight has.
+    """
+    clock, gate = VirtualClock(auto=False), Event()
+    fetcher = FakeFetcher({f"{BASE}{n}.json": FakeAnswer(body=b"{}", after=gate) for n in range(9)})
+    lake = Lake(fetcher=fetcher, clock=clock)
+    source = offering(*[offer(n, files={"a": f"{BASE}{n}.json"}) for n in range(9)])
+    summaries = []
+
+    async def execute() -> None:
+        budget = Budget(max_duration=timedelta(minutes=30))
+        summaries.append(await lake.run(source, budget=budget, workers=2))
+
+    async with create_task_group() as tg:
+        tg.start_soon(execute)
+        await wait_all_tasks_blocked()
+        await clock.advance(29 * 60)
+        assert not summaries
+        await clock.advance(70)
+        await wait_all_tasks_blocked()
+        assert not summaries
+        assert len(fetcher.requests) == 2
+        gate.set()
+        for _ in range(20):  # batches wait for company by the real clock
+            await wait_all_tasks_blocked()
+            if summaries:
+                break
+            await clock.advance(1)
+    (summary,) = summaries
+    assert (summary.exit_code, len(fetcher.requests)) == (4, 2)
+    assert outcome(summary) == {"stored": 2, "not_reached": 7}
+    assert "max_duration is used up: 0:30" in (summary.error or "")
+
+
+async def test_time_that_is_up_drops_at_once_what_only_waits() -> None:
+    """
+    A Dataset that waits for its host, and of which nothing has arrived, is not waited for.
+    """
+    clock = VirtualClock(auto=False)
+    fetcher = FakeFetcher({f"{BASE}{n}.json": FakeAnswer(body=b"{}") for n in range(99)})
+    lake = Lake(fetcher=fetcher, clock=clock)
+    source = offering(*[offer(n, files={"a": f"{BASE}{n}.json"}) for n in range(99)])
+    source.limits = Limits(requests_per_second=0.1)
+    summaries = []
+
+    async def execute() -> None:
+        budget = Budget(max_duration=timedelta(seconds=55))
+        summaries.append(await lake.run(source, budget=budget))
+
+    with fail_after(30):
+        async with create_task_group() as tg:
+            tg.start_soon(execute)
+            for begun in range(1, 7):
+                await wait_all_tasks_blocked()
+                assert len(fetcher.requests) == begun
+                await clock.advance(10 if begun < 6 else 5)
+    (summary,) = summaries  # without any more time
+    assert (summary.exit_code, outcome(summary)) == (4, {"stored": 6, "not_reached": 93})
+
+
+@pytest.mark.parametrize(
+    ("budget", "named"),
+    [
+        ({"max_requests": 0}, "max_requests"),
+        ({"max_bytes": -1}, "max_bytes"),
+        ({"max_duration": timedelta(0)}, "max_duration"),
+    ],
+)
+def test_a_budget_of_nothing_is_refused(budget: dict[str, Any], named: str) -> None:
+    """
+    Nothing could be done with it; the message names it.
+    """
+    with pytest.raises(ConfigError, match=named):
+        Budget(**budget)
+
+
+async def test_several_sources_share_one_budget(
+    world: ListWorld, provider: ProviderSimulator
+) -> None:
+    """
+    The requests of all Sources together are what counts.
+    """
+    fill(world, lists=3, datasets=4)
+    async with AiohttpFetcher.open() as fetcher:
+        lake = Lake(fetcher=fetcher)
+        sources = [ListSource(name, base_url=provider.base_url) for name in ("one", "two")]
+        summary = await lake.run(*sources, budget=Budget(max_requests=7))
+    assert (summary.exit_code, summary.requests, len(provider.requests)) == (4, 7, 7)
+    outcome(summary)
