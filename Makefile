@@ -5,19 +5,25 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults check bench build clean
+.PHONY: help demo test faults faults-long mutations check bench build clean
 
 help: ## Show this text
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(READY) ## Run the whole story against a provider on this machine
 	$(BIN)/python -m ingestify demo --force demo
 
 test: $(READY) ## Run the tests
-	$(BIN)/python -m pytest -q --ignore=tests/faults
+	$(BIN)/python -m pytest -q -n auto --ignore=tests/faults
 
-faults: $(READY) ## Kill real processes, and see what is left
+faults: $(READY) ## Harm it in every way we know, and see that nothing is lost
 	$(BIN)/python -m pytest -q tests/faults
+
+faults-long: $(READY) ## The same with many more cases; for a machine with time to spare
+	INGESTIFY_FAULTS=long $(BIN)/python -m pytest -q -o faulthandler_timeout=3000 tests/faults
+
+mutations: $(READY) ## Break the engine on purpose, and see that some test notices
+	@$(BIN)/python tests/faults/mutations.py
 
 check: $(READY) ## Lint, check types, check the architecture
 	$(BIN)/ruff check .
