@@ -61,7 +61,14 @@ if TYPE_CHECKING:
         Later,
         token_of,
     )
-    from ingestify.model.run import Counters, Failure, RunStatus, RunSummary, SelectorSummary
+    from ingestify.model.run import (
+        Counters,
+        Failure,
+        HeldPlan,
+        RunStatus,
+        RunSummary,
+        SelectorSummary,
+    )
     from ingestify.model.selector import Selector
     from ingestify.policy import Ask, Fetch, FetchPolicy, Reason, Skip
     from ingestify.ports import Http, Source
@@ -121,7 +128,14 @@ _HOMES = {
         "Later",
         "token_of",
     ],
-    "ingestify.model.run": ["Counters", "Failure", "RunStatus", "RunSummary", "SelectorSummary"],
+    "ingestify.model.run": [
+        "Counters",
+        "Failure",
+        "HeldPlan",
+        "RunStatus",
+        "RunSummary",
+        "SelectorSummary",
+    ],
     "ingestify.model.selector": ["Selector"],
     "ingestify.policy": ["Ask", "Fetch", "FetchPolicy", "Reason", "Skip"],
     "ingestify.ports": ["Http", "Source"],
@@ -161,6 +175,7 @@ __all__ = [
     "File",
     "FileResource",
     "HeaderAuth",
+    "HeldPlan",
     "Http",
     "HttpOptions",
     "HttpSettings",

@@ -29,6 +29,7 @@ from ingestify.http.exchange import (
 )
 from ingestify.http.headers import checked_headers, conditional_headers
 from ingestify.http.home import Home
+from ingestify.http.in_memory import Memory, RunMemory
 from ingestify.http.login import Login
 from ingestify.http.source_http import ClientHttp, Conditional, ListHttp, ListNotModified
 from ingestify.model.addresses import Origin, fill, masked
@@ -112,6 +113,7 @@ class Client:
         allowance: what requests are paid from; None: there is enough for all.
         exchanges: bounds the exchanges in flight of all Clients together. A share of it is taken
             after the Throttle has let a request through, never while one waits for its host.
+        memory: bounds the lists that all Clients together hold at once.
     """
 
     def __init__(
@@ -126,12 +128,14 @@ class Client:
         limits: Limits | None = None,
         exchanges: Bound | None = None,
         allowance: Allowance | None = None,
+        memory: Memory | None = None,
     ) -> None:
         self.source = source
         self.settings = settings or source.http_settings
         self.limits = limits or source.limits
         self.redactor = Redactor()
         self.traffic = Traffic()
+        self.memory = memory or RunMemory().lists
         self._allowance = allowance
         self._fetcher = fetcher
         self._throttle = throttle

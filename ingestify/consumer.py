@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +15,7 @@ from anyio import create_task_group
 from ingestify.clock import SystemClock
 from ingestify.errors import ConfigError, IngestifyError
 from ingestify.model.event import DatasetEvent
-from ingestify.opening import open_catalog
+from ingestify.opening import check_catalog, open_catalog
 from ingestify.pipeline.event_reader import EventReader, Subscription
 from ingestify.pipeline.stop import Stop
 from ingestify.ports import Catalog, EventSink
@@ -43,6 +43,7 @@ class EventLogConsumer:
     *reader_name*; it is moved after the callable has returned, at the latest after a second or
     100 events, so that no more than these come again after a crash. Of two consumers with one
     name at the same time, one ends with a `ReaderTakenError`; each application needs its own.
+    The Catalog must be there already: one that is missing is a `ConfigError`.
 
     As an async context manager it keeps one Catalog open; else every call opens it.
 
@@ -85,8 +86,12 @@ class EventLogConsumer:
         return cls(config, reader_name=reader_name, start=start)
 
     async def __aenter__(self) -> Self:
-        self._catalog = await self._stack.enter_async_context(open_catalog(self._config))
+        self._catalog = await self._stack.enter_async_context(self._open())
         return self
+
+    def _open(self) -> AbstractAsyncContextManager[Catalog]:
+        check_catalog(self._config)
+        return open_catalog(self._config)
 
     async def __aexit__(
         self,
@@ -160,7 +165,7 @@ class EventLogConsumer:
         async with AsyncExitStack() as stack:
             catalog = self._catalog
             if catalog is None:
-                catalog = await stack.enter_async_context(open_catalog(self._config))
+                catalog = await stack.enter_async_context(self._open())
             reader = EventReader(
                 catalog=catalog,
                 clock=SystemClock(),

@@ -22,7 +22,7 @@ from ingestify.model.identity import Value
 from ingestify.model.plan import Forecast
 from ingestify.model.run import RunStatus, RunSummary
 from ingestify.open_files import OpenFiles
-from ingestify.opening import open_catalog, open_fetcher, open_store
+from ingestify.opening import open_catalog, open_fetcher, open_store, settle_in
 from ingestify.pipeline.budget import Budget
 from ingestify.pipeline.event_reader import Subscription
 from ingestify.pipeline.forecast import Forecasting
@@ -131,15 +131,13 @@ class Engine:
             catalog = await stack.enter_async_context(open_catalog(self.config))
             self._ports = Ports(
                 catalog=catalog,
-                store=await stack.enter_async_context(
-                    open_store(self.config, self._open_files)
-                ),
+                store=await stack.enter_async_context(open_store(self.config, self._open_files)),
                 fetcher=await stack.enter_async_context(open_fetcher(self._open_files)),
                 throttle=Throttle(clock, catalog),
                 clock=clock,
                 random=random.Random(),
             )
-            await self._ports.store.register(await self._ports.catalog.catalog_id())
+            await settle_in(self.config, self._ports.catalog, self._ports.store)
             self.store = DatasetStore(
                 self._ports.catalog,
                 self._ports.store,
@@ -428,6 +426,7 @@ class Engine:
                     name=written.reader_name,
                     sink=SubscriberSink(build_subscriber(written, self.store, self.config.folder)),
                     starts_now=written.start == "now",
+                    timeout=written.timeout,
                 )
                 for written in self.config.event_subscribers
                 if not written.is_event_log
@@ -441,7 +440,7 @@ class Engine:
 
 def _is_chosen(plan: Plan, choice: Choice) -> bool:
     place = (plan.source.provider, plan.scope.dataset_type)
-    if choice.only is not None and not choice.only.concerns(*place):
+    if choice.only is not None and not choice.only.concerns((plan.scope.bucket, *place)):
         return False
     wanted = (choice.provider, choice.dataset_type, choice.source)
     return all(

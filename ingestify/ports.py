@@ -142,6 +142,7 @@ class FileStore(Protocol):
         Raises:
             MissingBytesError: there is nothing at *path*.
             StoreError: it cannot be read.
+            StoreUnavailableError: this user may not read it.
         """
         ...
 
@@ -151,13 +152,15 @@ class FileStore(Protocol):
         Raises:
             MissingBytesError: there is nothing at *path*.
             StoreError: it cannot be read.
+            StoreUnavailableError: this user may not read it.
         """
         ...
 
-    async def delete(self, paths: Sequence[str]) -> None:
+    async def delete(self, paths: Sequence[str]) -> Mapping[str, str]:
         """Remove the objects at *paths*; those that are not there count as removed.
 
-        To be called under `exclusive`, since folders that are empty then may go with them.
+        Returns those that could not be removed, and for each the reason with a way out. To be
+        called under `exclusive`, since folders that are empty then may go with them.
         """
         ...
 
@@ -175,7 +178,8 @@ class FileStore(Protocol):
         ...
 
     async def register(self, catalog_id: str) -> None:
-        """Write down that the catalog called *catalog_id* keeps its Files here."""
+        """Write down that the catalog called *catalog_id* keeps its Files here. The first one
+        makes the place, if that was not made when the store was opened."""
         ...
 
     async def catalogs(self) -> Mapping[str, str]:
@@ -390,8 +394,9 @@ class Catalog(Protocol):
         again. What is still listed is new to the next Run."""
         ...
 
-    async def doomed(self, *, limit: int = 1000) -> Sequence[str]:
-        """Paths of deleted Files, whose bytes may still be there, or be somebody else's again."""
+    async def doomed(self, *, after: str = "", limit: int = 1000) -> Sequence[str]:
+        """The first *limit* paths above *after* of deleted Files, whose bytes may still be there,
+        or be somebody else's again."""
         ...
 
     async def forget_doomed(self, paths: Sequence[str]) -> None:
@@ -428,7 +433,6 @@ class Catalog(Protocol):
     async def readers(self) -> Sequence[ReaderRow]:
         """Every reader that has a cursor, by name."""
         ...
-
 
     # Copies
 

@@ -28,8 +28,9 @@ class EventSubscriber:
 
     A handler may be a coroutine function, which must not block, or a plain one, which is called
     in a thread (not always the same) and cannot await what `store` returns. At the end of
-    a Run handlers are waited for. One that is cut off after a stop is called again; a plain one
-    may still be at work then.
+    a Run handlers are waited for, each call for `timeout` at most (60 s, unless the configuration
+    says otherwise). One that is cut off, then or after a stop, is called again by the next Run; a
+    plain one may still be at work then.
 
     Any class with one of these methods will do. A constructor whose first parameter is called
     `store` is given the lake's `DatasetStore`; the configuration's options are its keywords.

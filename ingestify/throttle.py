@@ -96,9 +96,7 @@ class Throttle:
     def _quota(self, host: str, limits: Limits, source: str) -> DailyQuota | None:
         if limits.daily_quota is None:
             return None
-        return DailyQuota(
-            source, limits.daily_quota, host=host, book=self._book, clock=self._clock
-        )
+        return DailyQuota(source, limits.daily_quota, host=host, book=self._book, clock=self._clock)
 
     async def give_back(self) -> None:
         """Give back what was taken of daily quotas and not used, at the end of a Run."""
@@ -155,7 +153,11 @@ class Turn:
 
     async def __aenter__(self) -> Self:
         queue = self._queue
-        if queue.waiters or queue.obstacle(self._patience, self._outage) or not self._take_exchange():
+        if (
+            queue.waiters
+            or queue.obstacle(self._patience, self._outage)
+            or not self._take_exchange()
+        ):
             await self._wait()
         else:
             self._begin()
@@ -174,7 +176,9 @@ class Turn:
         try:
             while True:
                 is_next = queue.waiters[0] is me
-                seconds = queue.obstacle(self._patience, self._outage) if is_next else UNTIL_A_CHANGE
+                seconds = (
+                    queue.obstacle(self._patience, self._outage) if is_next else UNTIL_A_CHANGE
+                )
                 if seconds == UNTIL_REFILLED and queue.quota is not None:
                     await queue.quota.refill()
                 elif seconds:

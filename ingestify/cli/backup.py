@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ingestify.cli.lake import check_lake
 from ingestify.cli.options import catalog_options, json_option
 from ingestify.cli.progress import Tally
 from ingestify.cli.screen import plural, size, write, write_json
 from ingestify.cli.session import Session
 from ingestify.cli.supervise import supervise
 from ingestify.errors import ConfigError
+from ingestify.opening import check_catalog
 
 if TYPE_CHECKING:
     from ingestify.config import Config
@@ -34,7 +34,7 @@ def backup_command(session: Session, *, path: Path, force: bool, as_json: bool) 
     are not in it: they are never overwritten, so copy their folder afterwards with any tool.
     """
     config = session.load_config()
-    check_lake(config)
+    check_catalog(config)
     _check_target(config, path, force=force)
     tally = Tally("copying pages")
 

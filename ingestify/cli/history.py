@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ingestify.cli.lake import check_lake, read_lake
+from ingestify.cli.lake import read_lake
 from ingestify.cli.options import by_name, catalog_options, json_option
 from ingestify.cli.run import report
 from ingestify.cli.screen import (
@@ -23,6 +23,7 @@ from ingestify.cli.screen import (
 )
 from ingestify.cli.session import Session, printable
 from ingestify.cli.supervise import supervise
+from ingestify.opening import check_catalog
 
 if TYPE_CHECKING:
     from ingestify.model.run import Failure, RunRow
@@ -129,7 +130,7 @@ def failed_retry_command(
     A plain `ingestify run` does that, too, beside everything else.
     """
     config = session.load_config()
-    check_lake(config)
+    check_catalog(config)
     outcome = supervise(
         session, config, lambda engine: engine.retry(run_id=run_id, provider=provider)
     )

@@ -115,28 +115,15 @@ def read_lake(config: Config, work: Callable[[Catalog], Awaitable[int]]) -> int:
     Raises:
         ConfigError: there is no lake.
     """
-    from ingestify.opening import open_catalog
+    from ingestify.opening import check_catalog, open_catalog
 
-    check_lake(config)
+    check_catalog(config)
 
     async def open_and_work() -> int:
         async with open_catalog(config) as catalog:
             return await work(catalog)
 
     return anyio.run(open_and_work)
-
-
-def check_lake(config: Config) -> None:
-    """Refuse a *config* whose lake is not there: only `ingestify run` makes one.
-
-    Raises:
-        ConfigError: there is no lake.
-    """
-    path = config.main.metadata_url.path
-    if path is None:
-        raise ConfigError("this lake is in memory: it is empty whenever a command begins")
-    if not path.is_file():
-        raise ConfigError(f"there is no lake yet, {path} is missing; `ingestify run` makes it")
 
 
 def is_confirmed(deed: str) -> bool:

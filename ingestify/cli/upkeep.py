@@ -9,7 +9,7 @@ import click
 
 from ingestify.cli.addresses import parse_address
 from ingestify.cli.exit_codes import WRONG_USAGE
-from ingestify.cli.lake import Filters, check_lake, count_some, is_confirmed, read_lake
+from ingestify.cli.lake import Filters, count_some, is_confirmed, read_lake
 from ingestify.cli.options import catalog_options, json_option, lake_options
 from ingestify.cli.progress import Tally
 from ingestify.cli.run import report
@@ -18,6 +18,7 @@ from ingestify.cli.session import Session, printable
 from ingestify.cli.supervise import supervise
 from ingestify.errors import ConfigError
 from ingestify.model.run import RunStatus
+from ingestify.opening import check_catalog
 
 if TYPE_CHECKING:
     from ingestify.engine import Engine
@@ -40,7 +41,7 @@ def verify_command(session: Session, *, filters: Sequence[str], repair: bool, as
     nothing about, which `ingestify gc` removes. Exits with 1 while anything is damaged.
     """
     config = session.load_config()
-    check_lake(config)
+    check_catalog(config)
     is_part = bool(filters or session.bucket)
     query = parse_address(filters, config) if is_part else None
     tally = Tally()
@@ -54,7 +55,7 @@ def verify_command(session: Session, *, filters: Sequence[str], repair: bool, as
         if query is not None:
             await count_some(engine.catalog, query, filters)
         found = await engine.verify(query, on_progress=show)
-        if repair and any(each.is_current for each in found.damaged):
+        if repair and found.damaged_current:
             runs.append(await engine.repair(found))
             if runs[0].status is RunStatus.FINISHED:
                 found = await engine.verify(query, on_progress=show)
@@ -82,8 +83,8 @@ def _write_verification(found: Verification) -> None:
     write_records(header, [_damaged_row(each) for each in found.damaged])
     if found.damaged_count > len(found.damaged):
         say(f"and {found.damaged_count - len(found.damaged)} more")
-    older = sum(not each.is_current for each in found.damaged)
-    if found.damaged_count > older:
+    older = found.damaged_count - found.damaged_current
+    if found.damaged_current:
         say("The next run asks for what is damaged, and so does `ingestify verify --repair`.")
     if older:
         say(
@@ -95,6 +96,8 @@ def _write_verification(found: Verification) -> None:
             f"{plural(found.unreferenced, 'file')} ({size(found.unreferenced_bytes or 0)}) that no"
             " revision has: `ingestify gc` removes them."
         )
+    for path, reason in found.undeleted.items():
+        say(f"{path} of a deleted dataset is still there: {reason}; `ingestify gc` tries again.")
     damaged = f"{found.damaged_count} damaged" if found.damaged_count else "all sound"
     say(f"{plural(found.files, 'file')} ({size(found.bytes)}) read: {damaged}.")
 
@@ -122,7 +125,7 @@ def gc_command(session: Session, *, dry_run: bool, as_json: bool) -> int:
     that were published and not committed, and files of deleted datasets. Safe while runs go on.
     """
     config = session.load_config()
-    check_lake(config)
+    check_catalog(config)
     tally = Tally()
 
     async def work(engine: Engine) -> Collected:
@@ -175,7 +178,7 @@ def delete_command(session: Session, *, filters: Sequence[str], yes: bool, as_js
     if not filters:
         raise ConfigError("say which datasets: NAME=VALUE or a dataset id")
     config = session.load_config()
-    check_lake(config)
+    check_catalog(config)
     query = parse_address(filters, config)
 
     async def check(catalog: Catalog) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -134,6 +135,7 @@ class SubscriberConfig(ObjectSpec):
 
     name: Name | None = None  # what its place in the event log is kept under; None: its type
     start: Literal["beginning", "now"] = "beginning"  # of the log, where it is new
+    timeout: Duration = timedelta(seconds=60)  # for one call of a handler
 
     @property
     def reader_name(self) -> str:

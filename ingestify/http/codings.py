@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping
+from io import BytesIO
 from typing import Protocol, cast
 
 from isal import igzip_lib, isal_zlib
@@ -25,6 +26,10 @@ DAMAGED = cast("type[Exception]", igzip_lib.IsalError)  # its stub takes it for 
 GZIP_MAGIC = b"\x1f\x8b\x08"
 FLAG_CHECKSUM, FLAG_EXTRA, FLAG_NAME, FLAG_COMMENT = 2, 4, 8, 16
 FLAGS_RESERVED = 0xE0
+
+
+class TooLargeError(InvalidBodyError):
+    """There is more of a body than may be decoded."""
 
 
 class Decoder(Protocol):
@@ -231,12 +236,11 @@ def decode_body(raw: bytes, coding: str, max_bytes: int) -> bytes:
         InvalidBodyError: it is cut, broken or too large, or its coding is not known.
     """
     decoder = decoder_for(coding)
-    parts: list[bytes] = []
-    size = 0
+    body = BytesIO()
     for part in decoder.feed(raw):
-        size += len(part)
-        if size > max_bytes:
-            raise InvalidBodyError(f"the body is {too_large(max_bytes)}")
-        parts.append(part)
-    parts.extend(decoder.finish())
-    return b"".join(parts)
+        if body.tell() + len(part) > max_bytes:
+            raise TooLargeError(f"the body is {too_large(max_bytes)}")
+        body.write(part)
+    for part in decoder.finish():
+        body.write(part)
+    return body.getvalue()  # not a copy

@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
+from io import BytesIO
 from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
 import anyio.to_thread
 import msgspec
 from anyio.lowlevel import checkpoint
 
-from ingestify.errors import IngestifyError, RecordError
-from ingestify.http.codings import decode_body
+from ingestify.errors import IngestifyError, InvalidBodyError, RecordError
+from ingestify.http.codings import TooLargeError, decode_body, too_large
 from ingestify.http.exchange import Answer
+from ingestify.http.in_memory import SMALL, Hold, Holder, Memory
 from ingestify.http.json_lists import read_entries, read_entry, read_json
 from ingestify.model.addresses import fill, masked
 from ingestify.model.catalog import ListValidators
@@ -40,11 +43,20 @@ class ListNotModified(IngestifyError):
     code = "not modified"
 
 
+class _NoRoomError(IngestifyError):
+    """There is no room now for a body of up to *size* bytes. Stays within this module."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__("there is no room in memory for a body")
+        self.size = size
+
+
 class Receiver(Protocol):
     """The part of `Client` that is needed here."""
 
     settings: HttpSettings
     redactor: Redactor
+    memory: Memory
 
     def resolve(self, url: str, params: Mapping[str, Any] | None = None) -> str: ...
 
@@ -63,7 +75,10 @@ class Receiver(Protocol):
 
 
 class ClientHttp:
-    """A `ports.Http` over a Client. *on_refused* is told position and reason of refused records."""
+    """A `ports.Http` over a Client. *on_refused* is told position and reason of refused records.
+
+    Bodies count for *memory*, or for the Client's; those of a login for none.
+    """
 
     def __init__(
         self,
@@ -72,8 +87,10 @@ class ClientHttp:
         on_refused: Refused | None = None,
         slot: Slot | None = None,
         log_in: bool = True,
+        memory: Memory | None = None,
     ) -> None:
         self._client = client
+        self._holder = Holder((memory or client.memory) if log_in else None)
         self._on_refused = on_refused
         self._slot = slot
         self._log_in = log_in
@@ -88,7 +105,8 @@ class ClientHttp:
         params: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> bytes:
-        return await self._ask(self._client.resolve(url, params), headers)
+        with self._holder.hold() as hold:
+            return await self._ask(self._client.resolve(url, params), headers, hold)
 
     async def get_json(
         self,
@@ -98,8 +116,8 @@ class ClientHttp:
         type: Any = None,  # noqa: A002  # the port's own term
     ) -> Any:
         address = self._client.resolve(url, params)
-        body = await self._ask(address, None)
-        with self._cleaning():
+        with self._holder.hold() as hold, self._cleaning():
+            body = await self._ask(address, None, hold)
             return read_json(body, Any if type is None else type, url=masked(address))
 
     async def get_json_items(
@@ -111,19 +129,20 @@ class ClientHttp:
         type: Any = None,  # noqa: A002
     ) -> AsyncIterator[Any]:
         address = self._client.resolve(url, params)
-        body = await self._ask(address, None)
-        with self._cleaning():
-            entries = read_entries(body, key, url=masked(address))
-        decoder = msgspec.json.Decoder(Any if type is None else type)
-        for position, entry in enumerate(entries):
-            if position % PAGE == PAGE - 1:
-                await checkpoint()  # a long list must not hold up everything else
-            try:
-                record = read_entry(entry, decoder)
-            except RecordError as exc:
-                self._refuse(position, f"entry {position} of {masked(address)}: {exc}")
-            else:
-                yield record
+        with self._holder.hold() as hold:  # until its last entry is used
+            body = await self._ask(address, None, hold)
+            with self._cleaning():
+                entries = read_entries(body, key, url=masked(address))
+            decoder = msgspec.json.Decoder(Any if type is None else type)
+            for position, entry in enumerate(entries):
+                if position % PAGE == PAGE - 1:
+                    await checkpoint()  # a long list must not hold up everything else
+                try:
+                    record = read_entry(entry, decoder)
+                except RecordError as exc:
+                    self._refuse(position, f"entry {position} of {masked(address)}: {exc}")
+                else:
+                    yield record
 
     def refuse(self, reason: str) -> None:
         self._refuse(None, reason)
@@ -144,8 +163,9 @@ class ClientHttp:
         else:
             self._on_refused(position, reason)
 
-    async def _ask(self, address: str, headers: Mapping[str, str] | None) -> bytes:
-        return cast(bytes, await self._receive(address, headers, None, self._read))
+    async def _ask(self, address: str, headers: Mapping[str, str] | None, hold: Hold) -> bytes:
+        read = partial(self._read, hold=hold)
+        return cast(bytes, await self._receive(address, headers, None, read, hold))
 
     async def _receive(
         self,
@@ -153,27 +173,70 @@ class ClientHttp:
         headers: Mapping[str, str] | None,
         conditional: Conditional | None,
         consume: Callable[[Answer], Awaitable[bytes]],
+        hold: Hold,
     ) -> bytes | NotModified:
-        return await self._client.receive(
-            address,
-            consume=consume,
-            conditional=conditional,
-            options=HttpOptions(max_body_bytes=self._client.settings.max_list_bytes),
-            headers=headers,
-            slot=self._slot,
-            log_in=self._log_in,
-        )
+        """What *consume* makes of the answer. Where its body finds no room in memory, the
+        exchange is given up, and asked for again once there is."""
+        while True:
+            try:
+                return await self._client.receive(
+                    address,
+                    consume=consume,
+                    conditional=conditional,
+                    options=HttpOptions(max_body_bytes=self._client.settings.max_list_bytes),
+                    headers=headers,
+                    slot=self._slot,
+                    log_in=self._log_in,
+                )
+            except _NoRoomError as exc:
+                size = exc.size
+            await hold.take(size)
 
-    async def _read(self, answer: Answer) -> bytes:
+    async def _read(self, answer: Answer, *, hold: Hold) -> bytes:
         """The decoded body of *answer*, which the Source has looked at."""
-        raw = b"".join([chunk async for chunk in answer.chunks()])
         most = self._client.settings.max_list_bytes
-        if answer.coding and len(raw) > INLINE:
-            body = await anyio.to_thread.run_sync(decode_body, raw, answer.coding, most)
-        else:
-            body = decode_body(raw, answer.coding, most)
+        announced = None if answer.coding else answer.length
+        expected = most if announced is None else min(announced, most)
+        if announced is not None:
+            _make_room(hold, announced)
+        raw = BytesIO()
+        async for chunk in answer.chunks():
+            if raw.tell() + len(chunk) > SMALL:
+                _make_room(hold, expected)
+            raw.write(chunk)
+        body = raw.getvalue()  # not a copy
+        if answer.coding:
+            body = await self._decode(body, answer.coding, hold)
+        elif len(body) > most:
+            raise InvalidBodyError(f"the body is {too_large(most)}")
+        hold.shrink(len(body))
         answer.check(body)
         return body
+
+    async def _decode(self, raw: bytes, coding: str, hold: Hold) -> bytes:
+        """*raw* without its *coding*. How large it will be shows at the end of gzip, mostly."""
+        most = self._client.settings.max_list_bytes
+        told = int.from_bytes(raw[-4:], "little") if coding == "gzip" else 0
+        likely = min(most, max(SMALL, told))
+        _make_room(hold, likely)
+        try:
+            return await _decoded(raw, coding, likely)
+        except TooLargeError:
+            if likely == most:
+                raise
+        _make_room(hold, most)
+        return await _decoded(raw, coding, most)
+
+
+def _make_room(hold: Hold, size: int) -> None:
+    if not hold.try_take(size):
+        raise _NoRoomError(size)
+
+
+async def _decoded(raw: bytes, coding: str, most: int) -> bytes:
+    if len(raw) > INLINE:
+        return await anyio.to_thread.run_sync(decode_body, raw, coding, most)
+    return decode_body(raw, coding, most)
 
 
 class ListHttp(ClientHttp):
@@ -197,18 +260,18 @@ class ListHttp(ClientHttp):
         self.is_unchanged = False  # a 304 has ended, or should have ended, the Source's generator
         self._known = validators
 
-    async def _ask(self, address: str, headers: Mapping[str, str] | None) -> bytes:
+    async def _ask(self, address: str, headers: Mapping[str, str] | None, hold: Hold) -> bytes:
         self.requests_made += 1
         # An answer may depend on the headers that a Source adds, and they are not remembered.
         if self.requests_made > 1 or headers:
-            return await super()._ask(address, headers)
+            return await super()._ask(address, headers, hold)
         known = self._known
         conditional: Conditional | None = None
         if known is not None and known.url == address:
             conditional = known.etag, known.last_modified
 
         async def read(answer: Answer) -> bytes:
-            body = await self._read(answer)
+            body = await self._read(answer, hold=hold)
             holds = self._client.redactor.holds_credential
             etag, last_modified = (
                 said if said and not holds(said) else None
@@ -220,7 +283,7 @@ class ListHttp(ClientHttp):
                 )
             return body
 
-        body = await self._receive(address, None, conditional, read)
+        body = await self._receive(address, None, conditional, read, hold)
         if isinstance(body, NotModified):
             self.validators = known
             self.is_unchanged = True

@@ -218,6 +218,7 @@ class KeptFile(msgspec.Struct, frozen=True, kw_only=True):
     row_id: int
     dataset_row_id: int
     dataset_id: str
+    bucket: str
     provider: str
     dataset_type: str
     identifier_key: str

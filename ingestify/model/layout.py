@@ -23,6 +23,7 @@ from ingestify.model.identity import Identifier, Value
 PLAIN = re.compile(r"(?![0-9]+\Z)[a-z0-9_][a-z0-9_.-]*\Z")  # text that is no integer
 AMBIGUOUS = re.compile(r"__|[_.]\Z|\.r[0-9]")
 RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|\Z)")  # device names on Windows
+REVISION = re.compile(r"(?=\.r[0-9])")
 LONGEST_PART = 60
 LONGEST_FORMAT = 24
 LONGEST_STEM = 160  # of a file name, before revision, hash and format
@@ -166,6 +167,19 @@ def with_suffix(path: str, number: int) -> str:
     folder, slash, name = path.rpartition("/")
     stem, dot, rest = name.partition(".")
     return f"{folder}{slash}{stem}.{number}{dot}{rest}"
+
+
+def without_suffix(path: str, fresh: str) -> str:
+    """*path* without the numbers that `with_suffix` has put into it.
+
+    *fresh* is a path made by `file_path` for the same File, of whichever Revision: a number may
+    be a part of the name as well.
+    """
+    folder, slash, name = path.rpartition("/")
+    stem = REVISION.split(fresh.rpartition("/")[2], maxsplit=1)[0]
+    first, dot, rest = stem.partition(".")
+    match = re.match(rf"{re.escape(first)}(?:\.[0-9]+)*{re.escape(dot + rest)}(?=\.r[0-9])", name)
+    return f"{folder}{slash}{stem}{name[match.end() :]}" if match else path
 
 
 def _stem(last: str, name: str, value: Value, feed: str, version: str) -> str:

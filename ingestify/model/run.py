@@ -64,6 +64,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     message: str
     provider: str
     dataset_type: str
+    bucket: str = ""
     identifier_key: str | None = None  # None: it concerns a whole Selector, or a record without one
     name: str | None = None
     data_feed_key: str | None = None

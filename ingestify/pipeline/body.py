@@ -2,25 +2,33 @@
 
 On the way the content coding is undone under our own control, the decoded bytes are hashed, counted
 and checked against their format, and compressed where that pays. Memory does not grow with the
-body; JSON alone is kept, up to the size that is parsed as a whole.
+body; JSON alone is held while it is small, and once more when it is parsed as a whole.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import Protocol, TypeAlias
 
-from anyio import to_thread
+from anyio import CancelScope, to_thread
 from isal import isal_zlib
 
 from ingestify.errors import InvalidBodyError, StoreError
 from ingestify.http.codings import STEP, Gunzip, Plain, decoder_for, too_large
+from ingestify.http.in_memory import Memory, RunMemory
 from ingestify.model.catalog import StagedFile
-from ingestify.pipeline.formats import SELF_COMPRESSED, check_for, kind_of
+from ingestify.pipeline.formats import (
+    SELF_COMPRESSED,
+    STILL_TO_PARSE,
+    WHOLE,
+    check_for,
+    kind_of,
+    parse_json,
+)
 from ingestify.ports import FileStore
 
 SMALL = 64 * 1024  # bodies up to this size are worked on in the event loop
@@ -153,6 +161,7 @@ async def store_body(
     max_bytes: int,
     store: FileStore,
     look: Look | None = None,
+    parsing: Memory | None = None,
 ) -> tuple[StagedFile, EncodedBody]:
     """Stage a wire body in *store*, and say what it is. Nothing stays staged after an error.
 
@@ -160,6 +169,7 @@ async def store_body(
         coding: the Content-Encoding of *chunks*.
         max_bytes: of the decoded body.
         look: called with the decoded body's first 64 KiB, or all of it; may raise.
+        parsing: bounds what is read back to be parsed as a whole, over all who do so.
 
     Raises:
         InvalidBodyError: the body is not what was announced.
@@ -169,7 +179,27 @@ async def store_body(
     encoder = BodyEncoder(coding=coding, format=format, max_bytes=max_bytes, look=look)
     async with aclosing(lead_through(chunks, encoder)) as encoded:
         staged = await store.stage(encoded)
-    return staged, encoder.result
+    body = encoder.result
+    if body.validation != STILL_TO_PARSE:
+        return staged, body
+    try:
+        async with (parsing or RunMemory().parsing).held(body.size):
+            await _parse(store.open_staged(staged), body)
+    except BaseException:
+        with CancelScope(shield=True):
+            await store.discard(staged)
+        raise
+    return staged, replace(body, validation=WHOLE)
+
+
+async def _parse(stored: AsyncIterator[bytes], body: EncodedBody) -> None:
+    """Parse a body that lies in the store, all of it at once and held once."""
+    whole, size = bytearray(body.size), 0
+    async with aclosing(decoded(stored, body.codec)) as pieces:
+        async for piece in pieces:
+            whole[size : size + len(piece)] = piece
+            size += len(piece)
+    await to_thread.run_sync(parse_json, whole)
 
 
 async def decoded(chunks: AsyncIterable[bytes], codec: str) -> AsyncGenerator[bytes]:

@@ -81,12 +81,25 @@ class Spending:
         self._closed = Event()
         self._used_up: str | None = None  # which of the limits
         self._passed_over = 0
+        self._least_needed: int | None = None  # requests, of a Dataset that was passed over
+        self._has_begun = False  # whether any Task was
         self.drops_unbegun = False
+
+    @property
+    def ends_at(self) -> float | None:
+        """When its time is up, on the monotonic clock."""
+        duration = self.budget.max_duration
+        return None if duration is None else self._began + duration.total_seconds()
 
     @property
     def error(self) -> str | None:
         """Which budget kept the Run from doing all, how much was used, and how to go on."""
         budget = self.budget
+        if self._is_too_small_for_lists:
+            return (
+                f"max_requests = {budget.max_requests} is too small for the lists alone: they took"
+                f" {self._elsewhere} requests, and no dataset was begun; raise it"
+            )
         match self._used_up:
             case "max_requests":
                 used = f"{self.requests} of {budget.max_requests} requests were made"
@@ -105,20 +118,29 @@ class Spending:
                 return None
         return f"the budget {self._used_up} is used up: {used}; {GO_ON}"
 
+    @property
+    def _is_too_small_for_lists(self) -> bool:
+        """Whether another Run like this one would get no further, since lists come first."""
+        most = self.budget.max_requests
+        if self._has_begun or most is None:
+            return False
+        needed = self._least_needed
+        return self._used_up == "max_requests" or (needed is not None and needed <= most)
+
     async def watch(self) -> None:
         """Keep an eye on the time, until cancelled."""
         if not self.budget.is_limited:
             return
         async with create_task_group() as tg:
             if self.budget.max_duration is not None:
-                tg.start_soon(self._watch_time, self.budget.max_duration.total_seconds())
+                tg.start_soon(self._watch_time)
             await self._closed.wait()
             await self._clock.sleep(MOST_SECONDS_TO_END)
             self.stop.request(self._cause())
             tg.cancel_scope.cancel()
 
-    async def _watch_time(self, seconds: float) -> None:
-        await self._clock.sleep(self._began + seconds - self._clock.monotonic())
+    async def _watch_time(self) -> None:
+        await self._clock.sleep((self.ends_at or 0.0) - self._clock.monotonic())
         self._close("max_duration", drop=True)
 
     # Tasks
@@ -151,6 +173,7 @@ class Spending:
         most = self.budget.max_requests
         if self._used_up is None and most is not None and requests > most - self._elsewhere:
             self._passed_over += 1
+            self._least_needed = min(requests, self._least_needed or requests)
         elif self._used_up is None:
             self._close("max_requests")
         return None
@@ -168,6 +191,7 @@ class Spending:
         if self._free is not None:
             self._free -= requests
         self._tasks.add(allowance)
+        self._has_begun = True
         return allowance
 
     def _fits(self, requests: int) -> bool:

@@ -21,7 +21,7 @@ from ingestify.model.catalog import (
 )
 from ingestify.model.dataset import CheckOutcome, FileKey, Stored, StoredFile
 from ingestify.model.identity import Identifier
-from ingestify.model.layout import Transformation, file_path
+from ingestify.model.layout import Transformation, file_path, without_suffix
 from ingestify.pipeline.pages import Pages
 from ingestify.pipeline.task import Finished, NewBytes
 from ingestify.ports import Catalog, Clock, FileStore
@@ -145,9 +145,7 @@ class Committer:
                 work.stored_bytes = sum(new.staged.size for new in work.finished.new.values())
 
     def _path(self, commit: DatasetCommit, key: FileKey, new: NewBytes) -> str:
-        if new.restores is not None:
-            return new.restores
-        return file_path(
+        path = file_path(
             bucket=commit.bucket,
             stage=commit.stage,
             provider=commit.provider,
@@ -161,6 +159,7 @@ class Committer:
             codec=new.body.codec,
             transformations=self.transformations.get((commit.provider, commit.dataset_type), {}),
         )
+        return path if new.restores is None else without_suffix(new.restores, path)
 
     async def _write(self, works: Sequence[Work]) -> list[Work]:
         """Commit *works*. Returns those that have to be published anew under another number."""

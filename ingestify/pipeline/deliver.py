@@ -28,8 +28,9 @@ class Delivery:
     """Hands events to subscribers, each in a task of its own and from its own cursor.
 
     Of several Runs at once, one delivers to a subscriber. A subscriber that fails stays where it
-    is, which `warnings` tells; the others go on, and so does the Run. After a stop, what waits
-    has *grace_seconds* to be delivered; the next Run delivers the rest.
+    is, which `warnings` tells; the others go on, and so does the Run. After a stop, and after
+    *ends_at* once the Run has nothing else left to do, what waits has *grace_seconds* to be
+    delivered; the next Run delivers the rest.
     """
 
     catalog: Catalog
@@ -40,6 +41,7 @@ class Delivery:
     redact: Callable[[str], str]
     stop: Stop
     grace_seconds: float
+    ends_at: float | None = None  # of the monotonic clock
     warnings: list[str] = field(default_factory=list)
     _news: Event = field(default_factory=Event)
     _stopped: Event = field(default_factory=Event)
@@ -65,6 +67,7 @@ class Delivery:
             yield
             self._is_ending = True
             self.wake()
+            tg.start_soon(self._end_in_time)
             await done.wait()
             tg.cancel_scope.cancel()
 
@@ -72,6 +75,11 @@ class Delivery:
         await self._stopped.wait()
         await self.clock.sleep(self.grace_seconds)
         self._scope.cancel()
+
+    async def _end_in_time(self) -> None:
+        if self.ends_at is not None:
+            await self.clock.sleep(self.ends_at - self.clock.monotonic())
+            self._stopped.set()
 
     async def _serve_all(self, done: Event) -> None:
         unserved = {subscription.name: None for subscription in self.subscriptions}

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from itertools import count
 from random import Random
 
-from anyio import CancelScope
+from anyio import CancelScope, move_on_after
 
 from ingestify.errors import DeliveryError, ReaderTakenError
 from ingestify.model.event import DatasetEvent, Event
@@ -30,6 +31,7 @@ class Subscription:
     name: str
     sink: EventSink
     starts_now: bool = False  # a new reader gets no events from before; else it gets them all
+    timeout: timedelta | None = None  # for handing over a batch; None: as long as it takes
 
 
 @dataclass(kw_only=True)
@@ -76,7 +78,8 @@ class EventReader:
         """Hand on every event up to the end of the log, unless asked to stop.
 
         Raises:
-            DeliveryError: an event failed as often as it may; the cursor stands before it.
+            DeliveryError: an event failed as often as it may, or took too long; the cursor stands
+                before it.
             ReaderTakenError: another process moved the cursor.
         """
         page = max(self.batch, MOST_REPEATED)
@@ -98,11 +101,12 @@ class EventReader:
         told = await self._with_datasets(events)
         for attempt in count(1):
             try:
-                await self.subscription.sink.publish(told)
+                if await self._publish(told):
+                    return True
             except Exception as exc:  # a stranger's code, which must not harm the others
                 problem = self._describe(events, exc)
-            else:
-                return True
+            else:  # not again at once: a thread may still be at work on it
+                raise DeliveryError(self._late(events))
             if attempt == self.attempts:
                 raise DeliveryError(f"{problem} (tried {attempt} times)")
             log.warning("%s; it is tried again", problem)
@@ -112,6 +116,13 @@ class EventReader:
             if self.stop.requested:
                 break
         return False
+
+    async def _publish(self, told: Sequence[DatasetEvent]) -> bool:
+        """Returns whether the sink has come to its end in time."""
+        timeout = self.subscription.timeout
+        with move_on_after(None if timeout is None else timeout.total_seconds()) as patience:
+            await self.subscription.sink.publish(told)
+        return not patience.cancelled_caught
 
     async def _with_datasets(self, events: Sequence[Event]) -> Sequence[DatasetEvent]:
         found = {
@@ -134,9 +145,20 @@ class EventReader:
         self._moved = self.clock.monotonic()
 
     def _describe(self, events: Sequence[Event], exc: Exception) -> str:
-        first, last = events[0], events[-1]
-        about = f"event {first.id} ({first.type})"
-        if len(events) > 1:
-            about = f"events {first.id} to {last.id}"
-        text = f"{self.subscription.name} failed at {about}: {type(exc).__name__}: {exc}"
-        return self.redact(text)
+        name, about = self.subscription.name, _in_words(events)
+        return self.redact(f"{name} failed at {about}: {type(exc).__name__}: {exc}")
+
+    def _late(self, events: Sequence[Event]) -> str:
+        name, about, timeout = self.subscription.name, _in_words(events), self.subscription.timeout
+        seconds = timeout.total_seconds() if timeout is not None else 0
+        return self.redact(
+            f"{name} was not done with {about} within {seconds:g} s; if it needs longer, give it a"
+            " longer timeout"
+        )
+
+
+def _in_words(events: Sequence[Event]) -> str:
+    first, last = events[0], events[-1]
+    if len(events) > 1:
+        return f"events {first.id} to {last.id}"
+    return f"event {first.id} ({first.type})"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from anyio import CancelScope, move_on_after
 
 from ingestify.client import Answer, Client
 from ingestify.errors import AbsentError, SourceError, TransientFetchError
 from ingestify.http.headers import KEPT
+from ingestify.http.in_memory import Memory, RunMemory
 from ingestify.model.catalog import CheckedFile, StagedFile
 from ingestify.model.dataset import CheckOutcome, StoredFile
 from ingestify.model.resource import FileResource, HttpOptions, NotModified
@@ -48,6 +49,7 @@ class FileFetch:
     http: Http
     store: FileStore
     room: Room | None = None
+    parsing: Memory = field(default_factory=lambda: RunMemory().parsing)
 
     async def fetch(self, ask: Ask, known: StoredFile | None, slot: Slot) -> Got:
         """The File that *ask* asks for. *known* is what the lake has of it.
@@ -152,6 +154,7 @@ class FileFetch:
             max_bytes=options.max_body_bytes or self.client.settings.max_body_bytes,
             store=self.store,
             look=answer.check if answer else None,
+            parsing=self.parsing,
         )
         holds_credential = self.client.redactor.holds_credential
         headers = {

@@ -11,6 +11,9 @@ import msgspec
 from ingestify.errors import InvalidBodyError
 
 LARGEST_PARSED = 64 * 1024**2  # of JSON; what is larger is checked at its ends
+LARGEST_HELD = 4 * 1024**2  # of JSON, while it arrives; what is larger is parsed once it is staged
+WHOLE, ENDS = "whole", "ends"  # how far a body was checked
+STILL_TO_PARSE = "still to be parsed"
 HEAD = 1024  # bytes that are enough to know a format, or a page, by its beginning
 ZIP_END = 22  # bytes of the last record of a zip archive, which a comment follows
 TAIL = ZIP_END + 65535  # bytes that are enough to know a format by its end
@@ -41,7 +44,9 @@ class Check(Protocol):
         ...
 
     def finish(self) -> str:
-        """How far the body was checked: "whole", or only at its "ends".
+        """How far the body was checked: `WHOLE`, or only at its `ENDS`.
+
+        `STILL_TO_PARSE` leaves that to whoever has kept it.
 
         Raises:
             InvalidBodyError: it is not what was declared.
@@ -131,7 +136,7 @@ class TextCheck:
         self._head.finish()
         if self._utf8:
             self._utf8.feed(b"", final=True)
-        return "ends"
+        return ENDS
 
 
 class EndsCheck:
@@ -165,24 +170,33 @@ class EndsCheck:
             raise InvalidBodyError(f"does not begin like {self._declared}: {head[:16]!r}")
         if self._ended and not self._ended(self._tail):
             raise InvalidBodyError(f"does not end like {self._declared}: the body may be cut")
-        return "ends"
+        return ENDS
 
 
 class JsonCheck:
-    """JSON: parsed as a whole, which needs all of it at once, or looked at from both ends."""
+    """JSON: parsed as a whole, which needs all of it at once, or looked at from both ends.
 
-    def __init__(self, largest_parsed: int = LARGEST_PARSED) -> None:
+    What is small is parsed here. What may not be held while it arrives is left to be parsed
+    later, unless it is too large for that, too.
+    """
+
+    def __init__(
+        self, largest_parsed: int = LARGEST_PARSED, largest_held: int = LARGEST_HELD
+    ) -> None:
         self._head = Head("json")
         self._utf8 = Utf8()
         self._whole: bytearray | None = bytearray()
         self._largest = largest_parsed
+        self._largest_held = min(largest_held, largest_parsed)
+        self._size = 0
         self._last: bytes | bytearray = b""
 
     def feed(self, data: bytes) -> None:
         self._head.feed(data)
         self._utf8.feed(data)
+        self._size += len(data)
         if self._whole is not None:
-            if len(self._whole) + len(data) <= self._largest:
+            if self._size <= self._largest_held:
                 self._whole += data
                 return
             self._last = self._whole.rstrip(SPACE)[-1:]
@@ -194,16 +208,13 @@ class JsonCheck:
         self._utf8.feed(b"", final=True)
         if self._head.data.startswith(BOM):
             raise InvalidBodyError("not JSON: it begins with a byte order mark")
-        if self._whole is None:
-            self._check_ends()
-            return "ends"
-        try:
-            msgspec.json.decode(self._whole, type=msgspec.Raw)
-        except msgspec.DecodeError as exc:
-            raise InvalidBodyError(f"not JSON: {exc}") from None
-        except RecursionError:
-            raise InvalidBodyError("JSON that is nested too deeply") from None
-        return "whole"
+        if self._whole is not None:
+            parse_json(self._whole)
+            return WHOLE
+        if self._size <= self._largest:
+            return STILL_TO_PARSE
+        self._check_ends()
+        return ENDS
 
     def _check_ends(self) -> None:
         first = self._head.data.lstrip(SPACE)[:1]
@@ -212,6 +223,16 @@ class JsonCheck:
         last = bytes(self._last)
         if last != BRACKETS[first]:
             raise InvalidBodyError(f"not JSON: it ends with {last!r}, the body may be cut")
+
+
+def parse_json(body: bytes | bytearray) -> None:
+    """Raise an InvalidBodyError unless *body* is JSON."""
+    try:
+        msgspec.json.decode(body, type=msgspec.Raw)
+    except msgspec.DecodeError as exc:
+        raise InvalidBodyError(f"not JSON: {exc}") from None
+    except RecursionError:
+        raise InvalidBodyError("JSON that is nested too deeply") from None
 
 
 def significant(head: bytes) -> bytes:

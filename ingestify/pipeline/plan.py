@@ -14,6 +14,7 @@ from ingestify.model.identity import canonical_key
 from ingestify.model.resource import DatasetResource, FileResource, content_of
 from ingestify.pipeline.claims import Claims
 from ingestify.pipeline.discover import Found, describe
+from ingestify.pipeline.only import DatasetKey, Only
 from ingestify.pipeline.selector_run import SelectorRun
 from ingestify.pipeline.task import Task, details_hash
 from ingestify.policy import Ask, Fetch, Reason, Skip
@@ -40,11 +41,14 @@ class Planner:
         stage: str,
         forced: bool,
         skipped: Callable[[str | None], None] | None = None,
+        wanted: Only | None = None,
     ) -> None:
         self._catalog = catalog
         self._stage = stage
         self._forced = forced
         self._skipped = skipped  # told the id of each Dataset that is up to date
+        self._wanted = wanted
+        self.met: set[DatasetKey] = set()  # those of the *wanted* Datasets that were listed
         self._claims: dict[Shelf, Claims] = defaultdict(Claims)
 
     async def plan(self, page: Sequence[Found], *, now: datetime) -> list[Task]:
@@ -62,10 +66,13 @@ class Planner:
                 refused.append((selector_run, resource, describe(exc)[1]))
                 continue
             shelf = (selector_run.bucket, resource.provider, resource.dataset_type)
-            if selector_run.only is None or (*shelf[1:], key) in selector_run.only.datasets:
-                shelves[shelf].append((selector_run, resource, key))
-            else:
+            only = selector_run.only
+            if only is not None and (*shelf, key) not in only.datasets:
                 not_chosen.append(selector_run)
+                continue
+            shelves[shelf].append((selector_run, resource, key))
+            if self._wanted is not None and (*shelf, key) in self._wanted.datasets:
+                self.met.add((*shelf, key))
         stored = {shelf: await self._look_up(shelf, each) for shelf, each in shelves.items()}
         for selector_run, resource, reason in refused:
             _refuse(selector_run, resource, reason)

@@ -63,9 +63,9 @@ class Resolution:
         for source, selector_runs in self.selector_runs.items():
             kept = []
             for each in selector_runs:
-                place = (each.provider, each.dataset_type, each.selector)
-                if each.status is SelectorStatus.FAILED or only.looks_at(*place):
-                    each.only = None if only.is_whole(*place) else only
+                place = (each.bucket, each.provider, each.dataset_type)
+                if each.status is SelectorStatus.FAILED or only.looks_at(place, each.selector):
+                    each.only = None if only.is_whole(place, each.selector) else only
                     kept.append(each)
             self.selector_runs[source] = kept
 

@@ -22,6 +22,7 @@ from anyio import (
 
 from ingestify.client import Client
 from ingestify.errors import CatalogError, IngestifyError, RunError
+from ingestify.http.in_memory import RunMemory
 from ingestify.model.catalog import Committed, Lease
 from ingestify.model.run import (
     Counters,
@@ -93,8 +94,11 @@ class Order:
     budget: Budget = field(default_factory=Budget)
     reserve: Reserve = field(default_factory=Reserve)
 
-    def clients(self, ports: Ports, spending: Spending | None = None) -> dict[Source, Client]:
+    def clients(
+        self, ports: Ports, spending: Spending | None = None, memory: RunMemory | None = None
+    ) -> dict[Source, Client]:
         """A client for each Source, all under one bound on exchanges, and one budget."""
+        memory = memory or RunMemory()
         exchanges = Semaphore(self.workers, fast_acquire=True)
         clients = {
             source: Client(
@@ -105,6 +109,7 @@ class Order:
                 random=ports.random,
                 exchanges=exchanges,
                 allowance=spending if self.budget.is_limited else None,
+                memory=memory.lists,
             )
             for source in dict.fromkeys(plan.source for plan in self.plans)
         }
@@ -147,6 +152,7 @@ class Run:
     _outcomes: Outcomes = field(init=False)
     _spending: Spending = field(init=False)
     _room: Room = field(init=False)
+    _memory: RunMemory = field(default_factory=RunMemory)
     _committer: Committer | None = None
     _delivery: Delivery | None = None
 
@@ -154,7 +160,7 @@ class Run:
         self._outcomes = Outcomes(settled=self.settled)
         ports, order = self.ports, self.order
         self._spending = Spending(order.budget, ports.clock)
-        self._clients = order.clients(ports, self._spending)
+        self._clients = order.clients(ports, self._spending, self._memory)
         self._room = Room(
             store=ports.store,
             catalog=ports.catalog,
@@ -202,6 +208,7 @@ class Run:
             async with self._delivery.running():
                 if await self._room.look():
                     await self._crawl_in_time(await self._acquire())
+                    await self._give_back()  # who is told of events must not keep others waiting
         except (IngestifyError, BaseExceptionGroup) as exc:
             error = first_of(exc)
             if isinstance(error, RunError):
@@ -220,6 +227,7 @@ class Run:
             redact=Redactor(self.order.secrets).redact,
             stop=self.stop,
             grace_seconds=self.order.grace_seconds,
+            ends_at=self._spending.ends_at,
         )
 
     def _settle(self, finished: Finished, result: Committed | None) -> None:
@@ -262,6 +270,10 @@ class Run:
             self._leases.append(lease)
         return lease is not None
 
+    async def _give_back(self) -> None:
+        for lease in self._leases:
+            await self.ports.catalog.release_lease(lease)
+
     async def _crawl_in_time(self, plans: Sequence[Plan]) -> None:
         async with create_task_group() as tg:
             tg.start_soon(self._spending.watch)
@@ -292,7 +304,13 @@ class Run:
             forced=order.forced,
             sees_all=self.settled is not None,
         )
-        planner = Planner(ports.catalog, stage=RAW, forced=order.forced, skipped=self.settled)
+        planner = Planner(
+            ports.catalog,
+            stage=RAW,
+            forced=order.forced,
+            skipped=self.settled,
+            wanted=order.only,
+        )
         self._committer = Committer(
             catalog=ports.catalog,
             store=ports.store,
@@ -315,6 +333,17 @@ class Run:
             grace_seconds=order.grace_seconds,
         )
         await crawl.run()
+        self._look_for_unmet(planner)
+
+    def _look_for_unmet(self, planner: Planner) -> None:
+        """Tell which of the Datasets that the Run is about nothing lists, where that is known."""
+        only, complete = self.order.only, SelectorStatus.COMPLETE
+        is_whole = all(each.status is complete for each in self._selector_runs)
+        if only is None or self._held or self.order.narrowing.values or not is_whole:
+            return
+        if unmet := sorted(only.datasets - planner.met):
+            self._misses = True
+            self._warnings.append(only.unmet(unmet))
 
     def _make_lanes(
         self, resolution: Resolution, ledger: RunLedger, planner: Planner, committer: Committer
@@ -350,6 +379,7 @@ class Run:
             committer=committer,
             spending=self._spending,
             room=self._room,
+            memory=self._memory,
         )
 
     async def _close(self, status: RunStatus, error: str | None) -> RunSummary:
@@ -373,8 +403,7 @@ class Run:
 
     async def _write_end(self, summary: RunSummary) -> None:
         with move_on_after(LAST_WORDS_SECONDS) as patience:
-            for lease in self._leases:
-                await self.ports.catalog.release_lease(lease)
+            await self._give_back()
             await self.ports.throttle.give_back()
             await self.ports.catalog.close_run(self.run_id, summary)
         if patience.cancelled_caught:

@@ -105,6 +105,7 @@ class SelectorRun:
             message=writable(self.redactor.redact(message)),
             provider=self.provider,
             dataset_type=self.dataset_type,
+            bucket=self.bucket,
             identifier_key=key,
             name=None if name is None else writable(self.redactor.conceal(name)),
             data_feed_key=feed,

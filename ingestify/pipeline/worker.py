@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ingestify.client import Client, ClientHttp
+from ingestify.http.in_memory import RunMemory
 from ingestify.pipeline.budget import BudgetUsedUpError, Spending
 from ingestify.pipeline.commit import Committer
 from ingestify.pipeline.fetch import DatasetFetch
@@ -29,6 +30,7 @@ class Worker:
     committer: Committer
     spending: Spending
     room: Room
+    memory: RunMemory
 
     async def work(self, task: Task, slot: Slot) -> None:
         """Fetch *task*; once it is handed on, the committer answers for it.
@@ -54,7 +56,11 @@ class Worker:
         fetch = DatasetFetch(
             source=self.source,
             files=FileFetch(
-                client=client, http=ClientHttp(client), store=self.store, room=self.room
+                client=client,
+                http=ClientHttp(client, memory=self.memory.loaders),
+                store=self.store,
+                room=self.room,
+                parsing=self.memory.parsing,
             ),
             catalog=self.catalog,
             clock=self.clock,

@@ -208,6 +208,13 @@ class SimulatedDisk:
             self._locks[fd] = exclusive
             return True
 
+    def overwrite(self, fd: int, data: bytes) -> None:
+        with self._lock:
+            node = self._get(fd).node
+            if isinstance(node, SimulatedFolder):
+                raise _error(errno.EISDIR, fd)
+            node.data = data + node.data[len(data) :]
+
     # What a test asks for
 
     @property

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ingestify.model.catalog import DatasetQuery
+from ingestify.model.catalog import DatasetQuery, KeptFile
 from ingestify.model.run import Failure
 from ingestify.pipeline.only import EVERYTHING, DatasetKey, Only, SelectorName
 from ingestify.ports import Catalog
-from ingestify.upkeep.verifying import Verification
+from ingestify.upkeep.verifying import DamagedFile, Verification
 
 PAGE = 1000
 MOST_FAILURES = 1_000_000
@@ -22,15 +22,14 @@ async def what_is_damaged(catalog: Catalog, found: Verification) -> Only:
     row_ids: dict[DatasetKey, int] = {}
     for each in found.damaged:
         if each.is_current:
-            key = (each.provider, each.dataset_type, each.identifier_key)
-            row_ids[key] = each.dataset_row_id
-    if found.damaged_count > len(found.damaged):  # they are not all named: look who is marked
+            row_ids[_key_of(each)] = each.dataset_row_id
+    named = sum(each.is_current for each in found.damaged)
+    if found.damaged_current > named:  # they are not all named: look who is marked
         after = 0
         while page := await catalog.kept_files(DatasetQuery(stage=None), after=after, limit=PAGE):
             for file in page:
                 if file.is_damaged:
-                    key = (file.provider, file.dataset_type, file.identifier_key)
-                    row_ids[key] = file.dataset_row_id
+                    row_ids[_key_of(file)] = file.dataset_row_id
             after = page[-1].row_id
     selectors = await _selectors_of(catalog, list(row_ids.values()))
     return Only(datasets=frozenset(row_ids), damaged=True, selectors=selectors)
@@ -63,9 +62,11 @@ async def what_failed(
             continue
         if failure.identifier_key is None:
             name = failure.selector or EVERYTHING
-            whole.add((failure.provider, failure.dataset_type, name))
+            whole.add((failure.bucket, failure.provider, failure.dataset_type, name))
             continue
-        datasets.add((failure.provider, failure.dataset_type, failure.identifier_key))
+        datasets.add(
+            (failure.bucket, failure.provider, failure.dataset_type, failure.identifier_key)
+        )
         if selectors is not None and failure.selector is not None:
             selectors.add(failure.selector)
         else:
@@ -88,7 +89,11 @@ async def _selectors_of(catalog: Catalog, row_ids: Sequence[int]) -> frozenset[s
     return frozenset(selectors)
 
 
+def _key_of(file: DamagedFile | KeptFile) -> DatasetKey:
+    return (file.bucket, file.provider, file.dataset_type, file.identifier_key)
+
+
 def _about(failure: Failure) -> tuple[str | None, ...]:
     key = failure.identifier_key
     selector = failure.selector if key is None else None
-    return (failure.provider, failure.dataset_type, key, selector)
+    return (failure.bucket, failure.provider, failure.dataset_type, key, selector)

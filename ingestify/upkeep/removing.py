@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
+from typing import TypeVar
 
 import msgspec
 
-from ingestify.errors import ConfigError
+from ingestify.errors import ConfigError, StoreError
 from ingestify.model.catalog import DatasetQuery, Deleted, StoredObject
+from ingestify.pipeline.undisturbed import undisturbed
 from ingestify.ports import Catalog, FileStore
+
+T = TypeVar("T")
 
 PAGE = 50_000  # paths that the Catalog looks up at once
 AT_ONCE = 5_000  # objects removed while nobody can publish
@@ -34,6 +39,37 @@ class Collected(msgspec.Struct, kw_only=True):
         self.paths += paths[: MOST_NAMED - len(self.paths)]
 
 
+@dataclass(slots=True)
+class Stuck:
+    """Objects that could not be removed, and why."""
+
+    count: int = 0
+    reasons: dict[str, str] = field(default_factory=dict)  # by path; the first 1,000
+
+    def add(self, reasons: Mapping[str, str]) -> None:
+        """Count those of *reasons*, too."""
+        self.count += len(reasons)
+        for path, reason in reasons.items():
+            if len(self.reasons) < MOST_NAMED:
+                self.reasons[path] = reason
+
+    def error(self, what: str) -> StoreError:
+        """What tells of the first one. *what* has happened to the others."""
+        path, reason = next(iter(self.reasons.items()))
+        more = f" and {self.count - 1} more places" if self.count > 1 else ""
+        return StoreError(
+            f"{what}; the bytes at {path}{more} are not: {reason}, then `ingestify gc`"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What `finish_deletions` has done: how many files it looked at, and which are still there."""
+
+    files: int
+    stuck: Stuck
+
+
 async def collect(
     catalog: Catalog,
     store: FileStore,
@@ -45,35 +81,52 @@ async def collect(
 
     Raises:
         ConfigError: another catalog keeps its Files in the same lake.
-        StoreError: something could not be removed.
+        StoreError: something could not be removed; all else was.
     """
-    collected = Collected()
+    collected, stuck = Collected(), Stuck()
     doomed: frozenset[str] = frozenset()
     if dry_run:
         doomed = frozenset(await catalog.doomed(limit=1_000_000))
         collected.doomed = len(doomed)
         collected.name(sorted(doomed)[:MOST_NAMED])
     else:
-        collected.doomed = await finish_deletions(catalog, store)
-    async with alone(catalog, store):
+        finished = await finish_deletions(catalog, store)
+        collected.doomed, stuck = finished.files - finished.stuck.count, finished.stuck
+
+    async def remove_debris() -> None:
         debris = await store.staged_debris()
         collected.name([each.path for each in debris])
         collected.staged = len(debris)
         collected.staged_bytes = sum(each.size for each in debris)
         if not dry_run:
             await store.remove_debris()
+
+    await alone(catalog, store, remove_debris)
     async for candidates in unreferenced(catalog, store, on_progress=on_progress):
         for start in range(0, len(candidates), AT_ONCE):
             chosen = candidates[start : start + AT_ONCE]
-            async with alone(catalog, store):
-                found = await _still_unreferenced(catalog, chosen)
-                if not dry_run:
-                    await store.delete([each.path for each in found])
+            chosen = [each for each in chosen if each.path not in stuck.reasons]
+            removal = partial(_remove, catalog, store, chosen, dry_run=dry_run)
+            found, failed = await alone(catalog, store, removal)
+            stuck.add(failed)
             found = [each for each in found if each.path not in doomed]
             collected.unreferenced += len(found)
             collected.unreferenced_bytes += sum(each.size for each in found)
             collected.name([each.path for each in found])
+    if stuck.count:
+        raise stuck.error("all other files that nothing refers to are removed")
     return collected
+
+
+async def _remove(
+    catalog: Catalog, store: FileStore, candidates: Sequence[StoredObject], *, dry_run: bool
+) -> tuple[Sequence[StoredObject], Mapping[str, str]]:
+    """Remove those of *candidates* that still have no File. Returns them, and what failed."""
+    found = await _still_unreferenced(catalog, candidates)
+    if dry_run:
+        return found, {}
+    failed = await store.delete([each.path for each in found])
+    return [each for each in found if each.path not in failed], failed
 
 
 async def delete(
@@ -85,24 +138,34 @@ async def delete(
 
     Raises:
         ConfigError: another catalog keeps its Files in the same lake.
+        StoreError: the rows are deleted, but not all of the bytes.
     """
     await refuse_shared(catalog, store)
     deleted = await catalog.delete(query, at=at)
-    await finish_deletions(catalog, store)
+    finished = await finish_deletions(catalog, store)
+    if finished.stuck.count:
+        raise finished.stuck.error("the datasets are deleted")
     return deleted
 
 
-async def finish_deletions(catalog: Catalog, store: FileStore) -> int:
-    """Remove the bytes of deleted Files, but for those that are a File's again. Returns how many
-    files were looked at."""
-    finished = 0
-    while paths := await catalog.doomed(limit=AT_ONCE):
-        async with alone(catalog, store):
-            again = await catalog.referenced(paths)
-            await store.delete([path for path in paths if path not in again])
-            await catalog.forget_doomed(paths)
-        finished += len(paths)
-    return finished
+async def finish_deletions(catalog: Catalog, store: FileStore) -> Finished:
+    """Remove the bytes of deleted Files, but for those that are a File's again.
+
+    What cannot be removed stays doomed, and keeps nobody else's bytes from going.
+    """
+    files, stuck, after = 0, Stuck(), ""
+    while paths := await catalog.doomed(after=after, limit=AT_ONCE):
+        stuck.add(await alone(catalog, store, partial(_finish, catalog, store, paths)))
+        files, after = files + len(paths), paths[-1]
+    return Finished(files, stuck)
+
+
+async def _finish(catalog: Catalog, store: FileStore, paths: Sequence[str]) -> Mapping[str, str]:
+    """Remove the bytes at *paths*, where they are nobody's. Returns what failed."""
+    again = await catalog.referenced(paths)
+    failed = await store.delete([path for path in paths if path not in again])
+    await catalog.forget_doomed([path for path in paths if path not in failed])
+    return failed
 
 
 async def unreferenced(
@@ -135,12 +198,15 @@ async def count_unreferenced(catalog: Catalog, store: FileStore) -> tuple[int, i
     return count, size
 
 
-@asynccontextmanager
-async def alone(catalog: Catalog, store: FileStore) -> AsyncIterator[None]:
-    """The lake for whoever deletes: nobody publishes, and no other catalog has Files in it."""
+async def alone(catalog: Catalog, store: FileStore, work: Callable[[], Awaitable[T]]) -> T:
+    """Do *work*, which deletes, while nobody publishes and no other catalog has Files in the lake.
+
+    Once begun it comes to its end: who is cancelled must not give the lake back while a thread
+    still removes files that a Run might take for its own.
+    """
     async with store.exclusive():
         await refuse_shared(catalog, store)
-        yield
+        return await undisturbed(work)
 
 
 async def refuse_shared(catalog: Catalog, store: FileStore) -> None:

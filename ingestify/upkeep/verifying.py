@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import enum
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 
 import msgspec
 from anyio import create_task_group, to_thread
 
-from ingestify.errors import MissingBytesError, StoreError
+from ingestify.errors import MissingBytesError, StoreError, StoreUnavailableError
 from ingestify.model.catalog import DatasetQuery, KeptFile
 from ingestify.model.dataset import File
+from ingestify.pipeline.undisturbed import undisturbed
 from ingestify.ports import Catalog, FileStore
-from ingestify.upkeep.removing import count_unreferenced, finish_deletions, is_shared
+from ingestify.upkeep.removing import Stuck, count_unreferenced, finish_deletions, is_shared
 
 PAGE = 1000
 READERS = 8
@@ -39,6 +41,7 @@ class DamagedFile(msgspec.Struct, frozen=True, kw_only=True):
 
     dataset_row_id: int
     dataset_id: str
+    bucket: str
     provider: str
     dataset_type: str
     identifier_key: str
@@ -58,10 +61,12 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
 
     files: int
     bytes: int  # that were read
-    damaged: tuple[DamagedFile, ...]  # the first 1,000
+    damaged: tuple[DamagedFile, ...]  # the first 1,000, current ones before superseded ones
     damaged_count: int
+    damaged_current: int  # those of them that a provider can be asked for
     unreferenced: int | None = None  # objects that no File has
     unreferenced_bytes: int | None = None
+    undeleted: Mapping[str, str] = {}  # paths of deleted Files whose bytes are there, and why
 
     @property
     def is_sound(self) -> bool:
@@ -88,10 +93,13 @@ async def verify(
 
     A current File that is damaged is asked for at the next Run. Marks of Files that turn out to
     be sound are taken away. Safe while Runs go on.
+
+    Raises:
+        StoreUnavailableError: this user may not read a File, which is no damage; nothing was
+            marked for it.
     """
     shared = await is_shared(catalog, store)
-    if not shared:
-        await finish_deletions(catalog, store)
+    stuck = Stuck() if shared else (await finish_deletions(catalog, store)).stuck
     total, _ = await catalog.count_files(query)
     work = _Verifying(catalog, store, query, total, on_progress)
     after = 0
@@ -104,10 +112,12 @@ async def verify(
     return Verification(
         files=work.files,
         bytes=work.bytes,
-        damaged=tuple(work.damaged),
+        damaged=(*work.damaged, *work.superseded)[:MOST_NAMED],
         damaged_count=work.damaged_count,
+        damaged_current=work.damaged_current,
         unreferenced=count[0],
         unreferenced_bytes=count[1],
+        undeleted=stuck.reasons,
     )
 
 
@@ -121,7 +131,10 @@ class _Verifying:
     files: int = 0
     bytes: int = 0
     damaged_count: int = 0
-    damaged: list[DamagedFile] = field(default_factory=list)
+    damaged_current: int = 0
+    damaged: list[DamagedFile] = field(default_factory=list)  # current ones
+    superseded: list[DamagedFile] = field(default_factory=list)
+    unreadable: StoreUnavailableError | None = None
 
     async def look_at(self, page: Sequence[KeptFile]) -> None:
         """Read the Files of *page*, several at a time, and keep what is wrong with them."""
@@ -130,12 +143,19 @@ class _Verifying:
         async with create_task_group() as tg:
             for _ in range(READERS):
                 tg.start_soon(self._read, waiting, found)
+        if self.unreadable is not None:
+            raise self.unreadable  # outside of the group, which would wrap it
         if any(finding or each.is_damaged for each, finding in _pairs(page, found)):
             await self._mark(page, found)
 
     async def _read(self, waiting: Iterator[KeptFile], found: dict[int, Finding | None]) -> None:
         for each in waiting:
-            found[each.row_id] = finding = await examine(self.store, each.file)
+            try:
+                found[each.row_id] = finding = await examine(self.store, each.file)
+            except StoreUnavailableError as exc:
+                self.unreadable = exc
+            if self.unreadable is not None:
+                return
             self.files += 1
             self.bytes += each.file.stored_size if finding is None else 0
             if self.on_progress is not None:
@@ -148,32 +168,41 @@ class _Verifying:
         Nobody can put bytes in their place meanwhile. What a delete or a Run has done to a File
         since it was read does not count as damage.
         """
-        damaged, sound = [], []
         async with self.store.exclusive():
-            after = page[0].row_id - 1
-            rows = await self.catalog.kept_files(self.query, after=after, limit=PAGE)
-            now = {each.row_id: each for each in rows}
-            for each, finding in _pairs(page, found):
-                row = now.get(each.row_id)
-                if row is None or not _is_same(row, each):
-                    continue
-                if finding is not None and finding.damage in (Damage.MISSING, Damage.UNREADABLE):
-                    finding = await examine(self.store, row.file)
-                if finding is not None:
-                    damaged.append(row.row_id)
-                    self._keep(row, finding)
-                elif row.is_damaged:
-                    sound.append(row.row_id)
-            await self.catalog.mark_files(damaged=damaged, sound=sound)
+            await undisturbed(partial(self._mark_alone, page, found))
+
+    async def _mark_alone(self, page: Sequence[KeptFile], found: dict[int, Finding | None]) -> None:
+        damaged, sound = [], []
+        after = page[0].row_id - 1
+        rows = await self.catalog.kept_files(self.query, after=after, limit=PAGE)
+        now = {each.row_id: each for each in rows}
+        for each, finding in _pairs(page, found):
+            row = now.get(each.row_id)
+            if row is None or not _is_same(row, each):
+                continue
+            if finding is not None and finding.damage in (Damage.MISSING, Damage.UNREADABLE):
+                finding = await examine(self.store, row.file)
+            if finding is not None:
+                damaged.append(row.row_id)
+                self._keep(row, finding)
+            elif row.is_damaged:
+                sound.append(row.row_id)
+        await self.catalog.mark_files(damaged=damaged, sound=sound)
 
     def _keep(self, row: KeptFile, finding: Finding) -> None:
         self.damaged_count += 1
-        if len(self.damaged) < MOST_NAMED:
-            self.damaged.append(_damaged_file(row, finding))
+        self.damaged_current += row.is_current
+        named = self.damaged if row.is_current else self.superseded
+        if len(named) < MOST_NAMED:
+            named.append(_damaged_file(row, finding))
 
 
 async def examine(store: FileStore, file: File) -> Finding | None:
-    """What is wrong with the bytes of *file*, if anything is. Reads them piece by piece."""
+    """What is wrong with the bytes of *file*, if anything is. Reads them piece by piece.
+
+    Raises:
+        StoreUnavailableError: nobody can tell, since this user may not read them.
+    """
     digest, size = hashlib.sha256(), 0
     try:
         async with aclosing(store.open(file.path)) as pieces:  # type: ignore[type-var]
@@ -214,6 +243,7 @@ def _damaged_file(row: KeptFile, finding: Finding) -> DamagedFile:
     return DamagedFile(
         dataset_row_id=row.dataset_row_id,
         dataset_id=row.dataset_id,
+        bucket=row.bucket,
         provider=row.provider,
         dataset_type=row.dataset_type,
         identifier_key=row.identifier_key,

@@ -170,6 +170,22 @@ async def test_a_plain_handler_that_hangs_does_not_hold_a_stopped_run(
     Blocking.may_go_on.set()
 
 
+async def test_a_subscriber_may_be_given_more_time_or_less(
+    full: ListWorld, open_lake: Open, make_config: Callable[..., Config]
+) -> None:
+    """
+    A minute for each call, unless the configuration says otherwise.
+    """
+    written = {"type": "club_events.Blocking", "timeout": "20ms"}
+    async with open_lake(**subscribed(written)) as engine:
+        summary = await engine.run()
+    Blocking.may_go_on.set()
+    assert (summary.exit_code, summary.counters.stored) == (1, COUNT)
+    assert "within 0.02 s" in summary.warnings[0]
+    config = make_config(**subscribed("club_events.Blocking"))
+    assert config.event_subscribers[0].timeout == timedelta(minutes=1)
+
+
 async def test_a_subscriber_that_refuses_is_told_of_in_the_summary(
     full: ListWorld, open_lake: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -491,5 +507,28 @@ def test_a_consumer_reads_the_configuration_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(f"main: {{metadata_url: 'sqlite:///{tmp_path}/c.db', file_url: {tmp_path}}}")
     told: list[DatasetEvent] = []
-    asyncio.run(EventLogConsumer.from_config(file, reader_name="a").run(told.append, once=True))
+    consumer = EventLogConsumer.from_config(file, reader_name="a")
+
+    async def make_lake() -> None:
+        async with Engine.from_config(file):
+            pass
+
+    asyncio.run(make_lake())
+    asyncio.run(consumer.run(told.append, once=True))
     assert told == []
+
+
+async def test_a_consumer_makes_no_lake(make_config: Callable[..., Config], tmp_path: Path) -> None:
+    """
+    Where the address of the catalog is wrong it would wait for ever for events.
+    """
+    config = make_config()
+    path = config.main.metadata_url.path
+    assert path is not None
+    consumer = EventLogConsumer(config, reader_name="app")
+    with pytest.raises(ConfigError, match=f"{path} is missing"):
+        await consumer.run(print, once=True)
+    with pytest.raises(ConfigError, match=f"{path} is missing"):
+        async with consumer:
+            pass
+    assert not path.exists()

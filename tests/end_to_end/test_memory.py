@@ -93,7 +93,7 @@ async def test_memory_does_not_grow_with_the_body(
     A body eight times as large is fetched, checked and stored with the same memory; JSON, too, from
     the size on that is not parsed as a whole.
     """
-    monkeypatch.setattr(formats.JsonCheck.__init__, "__defaults__", (MEBIBYTE,))
+    monkeypatch.setattr(formats.JsonCheck.__init__, "__defaults__", (MEBIBYTE, MEBIBYTE))
     plans = [{"source": "big", "dataset_type": "thing"}]
     peaks = []
     for mebibytes in (SMALL, LARGE):

@@ -99,6 +99,22 @@ async def test_runs_with_a_request_budget_converge(
     )
 
 
+async def test_a_budget_that_goes_on_lists_alone_is_said_to_be_too_small(
+    world: ListWorld, provider: ProviderSimulator, open_lake: Callable[..., Engine]
+) -> None:
+    """
+    Running again would ask for the same lists again.
+    """
+    fill(world, lists=1, datasets=3)
+    async with open_lake() as engine:
+        summary = await engine.run(max_requests=2)
+    assert (summary.exit_code, summary.requests, summary.counters.stored) == (4, 2, 0)
+    assert summary.error == (
+        "max_requests = 2 is too small for the lists alone: they took 2 requests, and no dataset"
+        " was begun; raise it"
+    )
+
+
 async def test_a_budget_that_is_enough_changes_nothing(
     world: ListWorld, provider: ProviderSimulator, open_lake: Callable[..., Engine]
 ) -> None:

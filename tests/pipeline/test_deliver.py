@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from ingestify.model.event import DatasetEvent, EventType
 from ingestify.model.resource import DatasetResource, FileResource, Later
 from ingestify.model.run import RunStatus
 from ingestify.pipeline import event_reader
+from ingestify.pipeline.budget import Budget
 from ingestify.pipeline.deliver import ATTEMPTS, Delivery
 from ingestify.pipeline.event_reader import EventReader, Subscription
 from ingestify.pipeline.stop import Stop
@@ -238,6 +240,61 @@ async def test_a_reader_that_hangs_is_cut_off_after_a_stop(lake: Lake) -> None:
     hangs.set()
     await lake.run(source, subscriptions=telling(app=notes))
     assert notes.ids == [1, 2]
+
+
+async def test_a_reader_that_hangs_keeps_no_other_run_waiting(lake: Lake) -> None:
+    """
+    The plans are free for others as soon as everything is committed.
+    """
+    hangs = Event()
+    notes, source = Notes(lambda event: hangs.wait()), offering(offer(1))
+    with fail_after(20):
+        async with create_task_group() as tg:
+            tg.start_soon(lake.run_of(source, subscriptions=telling(app=notes)).execute)
+            held = True
+            while held:
+                await checkpoint()
+                held = not notes.tried or bool((await lake.run(source)).held_plans)
+            hangs.set()
+    assert notes.ids == [1, 2]
+
+
+async def test_a_handler_that_takes_too_long_is_given_up(lake: Lake) -> None:
+    """
+    Its Run ends with a warning, without asking again; the next Run begins with that event.
+    """
+    notes = Notes(lambda event: Event().wait() if event.id == 2 else None)
+    slow = Subscription(name="slow", sink=notes, timeout=timedelta(milliseconds=20))
+    fast = Notes()
+    source = offering(offer(1))
+    with fail_after(20):
+        summary = await lake.run(source, subscriptions=[slow, *telling(fast=fast)])
+    assert (summary.status, summary.exit_code) == (RunStatus.FINISHED, 1)
+    [warning] = summary.warnings
+    assert "slow was not done with event 2 (revision_added) within 0.02 s" in warning
+    assert "longer timeout" in warning
+    assert (notes.ids, notes.tried, fast.ids) == ([1], 2, [1, 2])
+    assert await lake.catalog.reader_cursor("slow") == 1
+
+    healed = Notes()
+    await lake.run(source, subscriptions=telling(slow=healed))
+    assert healed.ids == [2]
+
+
+async def test_a_run_whose_time_is_up_waits_for_its_readers_for_a_while(lake: Lake) -> None:
+    """
+    As after a stop: what was committed is complete, and the next Run tells the rest.
+    """
+    lake.clock = VirtualClock()
+    notes = Notes(lambda event: Event().wait() if event.id == 2 else None)
+    budget = Budget(max_duration=timedelta(hours=1))
+    with fail_after(20):
+        summary = await lake.run(
+            offering(offer(1)), subscriptions=telling(app=notes), budget=budget
+        )
+    assert summary.counters.stored == 1
+    assert "app was not told everything before the run had to end" in summary.warnings[0]
+    assert notes.ids == [1]
 
 
 async def test_a_cancelled_run_leaves_its_readers_where_they_are(lake: Lake) -> None:

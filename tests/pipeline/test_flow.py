@@ -519,9 +519,7 @@ async def test_what_a_post_load_hook_has_set_outlives_changes_of_the_list(lake: 
     def match(**changes: Any) -> FakeSource:
         values: dict[str, Any] = {"token": "a", "metadata": {"minute": 1}, **changes}
         files = {"sheet": f"{BASE}sheet.json", "events": f"{BASE}events.json"}
-        kept = offer(
-            1, files=files, state=DatasetState.SCHEDULED, post_load_files=hook, **values
-        )
+        kept = offer(1, files=files, state=DatasetState.SCHEDULED, post_load_files=hook, **values)
         return offering(kept)
 
     lake.fetcher = fetcher = FakeFetcher(

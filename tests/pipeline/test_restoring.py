@@ -96,6 +96,22 @@ async def test_two_runs_restore_the_same_file() -> None:
     await lake.check()
 
 
+async def test_what_is_damaged_again_and_again_keeps_a_short_name() -> None:
+    """
+    The number in it is counted on; it is not given one more each time.
+    """
+    lake = Lake()
+    await lake.run(offering(offer(1)))
+    names = []
+    for _ in range(3):
+        await damage(lake)
+        await lake.run(offering(offer(1)))
+        [file] = (await only(lake)).files
+        names.append(file.path.rpartition("/")[2].partition(".r0.")[0])
+    assert names == [f"id=1__events__v1.{number}" for number in (1, 2, 3)]
+    await lake.check()
+
+
 async def test_somebody_else_commits_while_a_file_is_restored() -> None:
     """
     A Revision of another File comes between: what is still damaged is restored all the same.

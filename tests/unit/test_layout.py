@@ -17,6 +17,7 @@ from ingestify.model.layout import (
     part,
     path_parts,
     with_suffix,
+    without_suffix,
 )
 
 SHA256 = "0123456789abcdef" * 4
@@ -247,6 +248,21 @@ def test_a_path_that_is_not_for_files_is_refused(path):
     """
     with pytest.raises(StoreError):
         path_parts(path)
+
+
+@pytest.mark.parametrize("version", ["v8", "1.1", "2024.1.7"])
+@pytest.mark.parametrize("numbers", [(), (1,), (12,), (1, 1, 1)])
+def test_a_suffix_can_be_taken_away_again(version, numbers):
+    """
+    Whatever looks like one in the name itself stays.
+    """
+    bare = path_of({"match_id": 7}, data_spec_version=version)
+    path = bare
+    for number in numbers:
+        path = with_suffix(path, number)
+
+    assert without_suffix(path, bare) == bare
+    assert without_suffix("other/x.1.r0.json", bare) == "other/x.1.r0.json"
 
 
 def test_a_suffix_stands_before_the_first_dot_of_the_file_name():

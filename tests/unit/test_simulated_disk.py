@@ -117,7 +117,13 @@ class TestLocalFilesOnASimulatedDisk(FileStoreContract):
 
     def count_staged(self, store: LocalFileStore) -> int:
         folder = "/lake/.ingestify/staging/"
-        return len([path for path in self.disk.files() if path.startswith(folder) and not path.endswith(".lock")])
+        return len(
+            [
+                path
+                for path in self.disk.files()
+                if path.startswith(folder) and not path.endswith(".lock")
+            ]
+        )
 
 
 @pytest.fixture

@@ -3,9 +3,11 @@
 import gzip
 import json
 import logging
+import tracemalloc
 import zlib
 from contextlib import suppress
 
+import anyio
 import msgspec
 import pytest
 from hypothesis import given
@@ -21,6 +23,7 @@ from ingestify.errors import (
     SourceError,
     UnsafeTargetError,
 )
+from ingestify.http.in_memory import Memory
 from ingestify.http.json_lists import kind_of, read_entries, read_entry, read_json
 from ingestify.model.catalog import ListValidators
 from ingestify.model.http import HttpSettings, QueryAuth, Secret
@@ -397,3 +400,110 @@ async def test_a_list_that_fails_leaves_no_validators():
     with pytest.raises(FetchError):
         await items_of(http)
     assert http.validators is None
+
+
+# Memory
+
+
+class Lists:
+    """Lists of more than 4 MiB, and who has one now."""
+
+    def __init__(self, *, coding="", announced=False, most=1):
+        self.body = json.dumps(["x" * 1000] * 5000).encode()
+        wire = gzip.compress(self.body) if coding else self.body
+        headers = {"Content-Encoding": coding} if coding else {}
+        if announced:
+            headers["Content-Length"] = str(len(wire))
+        chunks = [wire[start : start + 100_000] for start in range(0, len(wire), 100_000)]
+        self.fetcher = FakeFetcher({BASE + "list": FakeAnswer(body=chunks, headers=headers)})
+        self.client = client_for(self.fetcher)
+        self.client.memory = self.memory = Memory(most)
+        self.client._exchanges = anyio.Semaphore(1)
+
+
+@pytest.mark.parametrize(
+    ("coding", "announced"), [("", False), ("", True), ("gzip", False), ("gzip", True)]
+)
+async def test_one_large_list_is_held_at_a_time_where_there_is_no_room_for_two(coding, announced):
+    """
+    Whoever finds no room gives its exchange up, so that whoever has it can come to an end, and
+    asks again when there is.
+    """
+    lists = Lists(coding=coding, announced=announced, most=6 * 1024**2)
+    held = 0
+
+    async def go_through():
+        nonlocal held
+        http = ClientHttp(lists.client)
+        count = 0
+        async for _ in http.get_json_items("list"):
+            held += count == 0
+            assert held == 1
+            count += 1
+            if count % 1000 == 0:  # what it leads to needs an exchange, and there is only one
+                with suppress(AbsentError):
+                    await http.get_bytes("file")
+        assert count == 5000
+        held -= 1
+
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as tg:
+            for _ in range(3):
+                tg.start_soon(go_through)
+    assert lists.memory.taken == 0
+    assert lists.fetcher.most_in_flight == 1
+
+
+@pytest.mark.parametrize("coding", ["", "gzip"])
+async def test_lists_that_fit_are_held_side_by_side(coding):
+    """
+    A list that says how large it is takes just that.
+    """
+    lists = Lists(coding=coding, announced=True, most=12 * 1024**2)
+    one, other = (ClientHttp(lists.client).get_json_items("list").__aiter__() for _ in range(2))
+    await anext(one)
+    await anext(other)
+    assert lists.memory.taken == 2 * len(lists.body)
+    await one.aclose()
+    assert lists.memory.taken == len(lists.body)
+    await other.aclose()
+    assert lists.memory.taken == 0
+    assert lists.fetcher.count() == 2
+
+
+async def test_a_list_that_fails_holds_nothing():
+    """
+    Cut, refused, or no JSON: what was taken for it is given back.
+    """
+    lists = Lists(most=100 * 1024**2)
+    http = ClientHttp(lists.client)
+    for body in (lists.body[:-1], b'{"error"' + lists.body):
+        lists.fetcher.answer(BASE + "list", FakeAnswer(body=body))
+        with pytest.raises(IngestifyError):
+            await http.get_json("list")
+        assert lists.memory.taken == 0
+    lists.fetcher.answer(BASE + "list", FakeAnswer(body=lists.body, is_cut=True))
+    with pytest.raises(IngestifyError):
+        await http.get_bytes("list")
+    assert lists.memory.taken == 0
+
+
+async def test_a_list_is_not_copied():
+    """
+    A list of 40 MB takes little more than that while it is received and decoded.
+    """
+    size = 40 * 1024**2
+    for coding in ("", "gzip"):
+        lists = Lists(most=100 * 1024**2)
+        body = b"[" + b" " * (size - 2) + b"]"
+        wire = gzip.compress(body) if coding else body
+        headers = {"Content-Encoding": coding} if coding else {}
+        del body
+        lists.fetcher.answer(BASE + "list", FakeAnswer(body=[wire], headers=headers))
+        tracemalloc.start()
+        try:
+            assert len(await ClientHttp(lists.client).get_bytes("list")) == size
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak < 1.5 * size

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ingestify.adapters.catalog import migrations
 from ingestify.adapters.catalog.sqlite import SqliteCatalog
 from ingestify.adapters.catalog.statements import load_statements
 from ingestify.errors import CatalogError, ConfigError, ForeignCatalogError
@@ -347,3 +348,48 @@ class TestQueryPlans:
             [made] = await commit_all(catalog, dataset_commit(3))
             assert made.row_id == 3
             assert await look_up(catalog, key_of(1)) == [None]
+
+
+async def test_a_look_that_meets_somebody_writing_is_not_the_last_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Looking takes no lock, so it may see a database half-written by another process that opens it
+    at the same moment. Only whoever has the lock can say that it is damaged.
+    """
+    path = tmp_path / "catalog.db"
+    async with SqliteCatalog.open(path):
+        pass
+
+    def half_written(*args: object) -> int:
+        monkeypatch.undo()  # whoever has the lock sees it whole
+        raise sqlite3.DatabaseError("malformed database schema (run) - invalid rootpage")
+
+    monkeypatch.setattr(migrations, "_refuse_if_foreign", half_written)
+    async with SqliteCatalog.open(path) as catalog:
+        assert await catalog.runs() == []
+
+
+async def test_opening_a_catalog_twice_gives_no_lock_back(tmp_path: Path) -> None:
+    """
+    A file that this process closes takes all the locks of this process with it, also those of
+    other connections: a catalog that is open already is looked at through SQLite alone.
+    """
+    locks = Path("/proc/locks")
+    if not locks.exists():
+        pytest.skip("this system does not show its locks")
+    path = tmp_path / "catalog.db"
+
+    def held() -> list[str]:
+        inode = f":{path.stat().st_ino} "
+        return [line for line in locks.read_text().splitlines() if inode in line]
+
+    async with SqliteCatalog.open(path):
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN")
+            other.execute("SELECT * FROM sqlite_schema").fetchall()
+            before = held()
+            assert before
+            async with SqliteCatalog.open(path):
+                pass
+            assert len(held()) == len(before)

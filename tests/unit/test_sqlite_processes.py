@@ -14,6 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from ingestify.adapters.catalog import migrations
@@ -336,6 +337,40 @@ class TestOtherProcesses:
         async with SqliteCatalog.open(path) as catalog:
             with started(python(code, path), says="locked"):
                 await commit_all(catalog, dataset_commit(1))
+
+    async def test_whoever_is_in_a_hurry_waits_for_nobody(self, path: Path) -> None:
+        """
+        Neither whoever waits already, although nothing can cancel it, nor those who come after.
+        """
+        failed: list[str] = []
+
+        async def begin(catalog: SqliteCatalog) -> None:
+            with anyio.CancelScope(shield=True), pytest.raises(CatalogError, match="locked"):
+                await begin_run(catalog)
+            failed.append("begun")
+
+        async with SqliteCatalog.open(path, patience=timedelta(minutes=10)) as catalog:
+            with database(path) as other, anyio.fail_after(60):
+                other.execute("BEGIN IMMEDIATE")
+                async with anyio.create_task_group() as tg:
+                    for _ in range(3):
+                        tg.start_soon(begin, catalog)
+                    await anyio.wait_all_tasks_blocked()
+                    catalog.hurry()
+                with pytest.raises(CatalogError, match="still locked"):
+                    await begin_run(catalog)
+            assert len(failed) == 3
+
+    async def test_opening_a_locked_catalog_can_be_cancelled(self, path: Path) -> None:
+        """
+        Also while its tables wait to be brought up to date, which is done in a thread.
+        """
+        with database(path) as other, anyio.fail_after(60):
+            other.execute("BEGIN IMMEDIATE")
+            with anyio.move_on_after(0.1) as scope:
+                async with SqliteCatalog.open(path, patience=timedelta(minutes=10)):
+                    pass
+            assert scope.cancelled_caught
 
     async def test_after_a_wait_in_vain_nobody_waits_again(
         self, path: Path, monkeypatch: pytest.MonkeyPatch

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import asyncio
+import errno
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
+from anyio import fail_after, to_thread
+from anyio.lowlevel import checkpoint
 from lakes import Lake, offer, offering, outcome
 
 from ingestify.adapters.catalog.memory import MemoryCatalog
+from ingestify.adapters.catalog.sqlite import SqliteCatalog
+from ingestify.adapters.files.disk import SystemDisk
+from ingestify.adapters.files.local import LocalFileStore
 from ingestify.adapters.files.memory import MemoryFileStore
-from ingestify.errors import ConfigError, MissingBytesError, StoreError
+from ingestify.errors import ConfigError, MissingBytesError, StoreError, StoreUnavailableError
 from ingestify.model.catalog import DatasetQuery, KeptFile
 from ingestify.model.run import Failure
 from ingestify.model.selector import Selector
@@ -134,12 +143,157 @@ async def test_more_damage_than_can_be_named(lake: Lake, files: Watched) -> None
 
     found = await verify(lake.catalog, files)
 
-    assert (len(found.damaged), found.damaged_count) == (1000, 1200)
+    counts = (len(found.damaged), found.damaged_count, found.damaged_current)
+    assert counts == (1000, 1200, 1200)
     only = await what_is_damaged(lake.catalog, found)
     assert len(only.datasets) == 1200
     assert only.selectors == frozenset({"{}"})
     assert outcome(await lake.run(source, only=only)) == {"unchanged": 1200}
     assert (await verify(lake.catalog, files)).is_sound
+
+
+async def test_damage_that_can_be_repaired_is_named_first(
+    lake: Lake, files: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    However much superseded Files there are that nobody has any more.
+    """
+    monkeypatch.setattr(verifying, "MOST_NAMED", 3)
+    for token in ("1", "2"):
+        await lake.run(offering(*[offer(n, token=token, body=token) for n in range(4)]))
+    for each in await kept(lake):
+        files.spoil(each.file.path)
+
+    found = await verify(lake.catalog, files)
+
+    assert (found.damaged_count, found.damaged_current) == (8, 4)
+    assert [each.is_current for each in found.damaged] == [True, True, True]
+    assert len((await what_is_damaged(lake.catalog, found)).datasets) == 4
+
+
+async def test_what_this_user_may_not_read_is_not_damaged(lake: Lake, tmp_path: Path) -> None:
+    """
+    It is said with the way out, and nothing is marked.
+    """
+    disk = Refusing()
+    async with LocalFileStore.at(tmp_path, disk=disk) as store:
+        lake.files = store
+        await lake.run(offering(offer(1), offer(2)))
+        disk.refused = "id=1__"
+        with pytest.raises(StoreUnavailableError, match=r"id=1__.*denied; let this user read it"):
+            await verify(lake.catalog, store)
+        assert not any(each.is_damaged for each in await kept(lake))
+
+
+class Refusing(SystemDisk):
+    """Lets nobody touch what has *refused* in its path."""
+
+    refused = "nothing"
+
+    def open(self, path: str) -> int:
+        self._check(path)
+        return super().open(path)
+
+    def unlink(self, path: str) -> None:
+        self._check(path)
+        super().unlink(path)
+
+    def _check(self, path: str) -> None:
+        if self.refused in path:
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+
+
+async def test_a_file_that_cannot_be_removed_holds_nobody_up(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Deleting says what is still there; later deletions, verifying and collecting do the rest, and
+    collecting says it again. Once it can be removed, it is.
+    """
+    monkeypatch.setattr(removing, "AT_ONCE", 1)
+    disk = Refusing()
+    async with LocalFileStore.at(tmp_path, disk=disk) as store:
+        lake.files = store
+        await lake.run(offering(*[offer(number) for number in range(5)]))
+        disk.refused = "id=1__"
+        [stuck] = [await path_of(lake)]
+        told = "the datasets are deleted; the bytes at .*id=1__.* let this user write there"
+        for key in (1, 2):
+            with pytest.raises(StoreError, match=told):
+                await delete(lake.catalog, store, DatasetQuery(identifier={"id": key}), at=NOON)
+            assert await lake.catalog.doomed() == [stuck]
+        await publish(store, await stage(store, b"debris"), "main/debris")
+
+        found = await verify(lake.catalog, store)
+        assert (found.is_sound, found.files, list(found.undeleted)) == (True, 3, [stuck])
+        with pytest.raises(StoreError, match=r"all other files .* the bytes at .*id=1__"):
+            await collect(lake.catalog, store)
+        assert len([each async for each in store.list()]) == 4
+
+        disk.refused = "nothing"
+        assert (await collect(lake.catalog, store)).doomed == 1
+        assert await lake.catalog.doomed() == []
+        assert (await verify(lake.catalog, store)).undeleted == {}
+
+
+class Slow(SystemDisk):
+    """Removes a File once `go_on` is set."""
+
+    def __init__(self) -> None:
+        self.begun, self.go_on, self.removed = (threading.Event() for _ in range(3))
+        self.somebody_waits = False
+
+    def unlink(self, path: str) -> None:
+        if ".ingestify" in path:
+            super().unlink(path)
+            return
+        self.begun.set()
+        assert self.go_on.wait(20)
+        super().unlink(path)
+        self.removed.set()
+
+    def try_lock(self, fd: int, *, exclusive: bool) -> bool:
+        is_ours = super().try_lock(fd, exclusive=exclusive)
+        self.somebody_waits = self.somebody_waits or not is_ours
+        return is_ours
+
+
+@pytest.mark.parametrize("how", ["delete", "collect"])
+async def test_who_removes_files_keeps_the_lake_until_the_last_one_is_gone(
+    tmp_path: Path, how: str
+) -> None:
+    """
+    Also when its task is cancelled meanwhile: a Run that stores the same bytes waits for it, and
+    does not adopt what is removed afterwards.
+    """
+    disk = Slow()
+    async with (
+        SqliteCatalog.open(tmp_path / "catalog.db") as catalog,
+        LocalFileStore.at(tmp_path / "files", disk=disk) as store,
+    ):
+        lake, source = Lake(catalog=catalog, files=store), offering(offer(1))
+        if how == "delete":
+            await lake.run(source)
+            removal = delete(catalog, store, ALL, at=NOON)
+            task: asyncio.Task[object] = asyncio.ensure_future(removal)
+        else:
+            await Lake(files=store).run(source)
+            task = asyncio.ensure_future(collect(catalog, store))
+        await to_thread.run_sync(disk.begun.wait, 20)
+        task.cancel()
+        disk.somebody_waits = False
+        run = asyncio.ensure_future(lake.run(source))
+        with fail_after(20):
+            while not (disk.somebody_waits or run.done()):
+                await checkpoint()
+            disk.go_on.set()
+            await run
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        await to_thread.run_sync(disk.removed.wait, 20)
+        assert await lake.ids() == [1]
+        assert await catalog.doomed() == []
+        await lake.check()
 
 
 async def test_a_file_that_cannot_be_read_says_why(lake: Lake, files: Watched) -> None:
@@ -237,11 +391,11 @@ async def test_a_deletion_that_cannot_be_finished_is_finished_later(
     path = await path_of(lake)
     removed = files.delete
 
-    async def refused(paths: Sequence[str]) -> None:
-        raise StoreError("cannot delete: it is read-only")
+    async def refused(paths: Sequence[str]) -> Mapping[str, str]:
+        return dict.fromkeys(paths, "read-only; make it writable")
 
     files.delete = refused  # type: ignore[method-assign]
-    with pytest.raises(StoreError, match="read-only"):
+    with pytest.raises(StoreError, match=r"are deleted; the bytes at .* read-only"):
         await delete(lake.catalog, files, ALL, at=NOON)
     assert await lake.catalog.doomed() == [path]
     files.delete = removed  # type: ignore[method-assign]
@@ -290,6 +444,7 @@ def failure(key: str | None, selector: str | None, **changes: Any) -> Failure:
     return Failure(
         code="fetch",
         message="no",
+        bucket=changes.get("bucket", "b"),
         provider=changes.get("provider", "p"),
         dataset_type=changes.get("dataset_type", "t"),
         identifier_key=key,
@@ -313,16 +468,16 @@ async def test_what_to_try_again(monkeypatch: pytest.MonkeyPatch) -> None:
 
     everything = await what_failed(catalog)
     assert everything == Only(
-        datasets=frozenset({("p", "t", "1"), ("q", "t", "2")}),
+        datasets=frozenset({("b", "p", "t", "1"), ("b", "q", "t", "2")}),
         selectors=frozenset({"a=1", "a=2"}),
-        whole=frozenset({("p", "t", "a=3")}),
+        whole=frozenset({("b", "p", "t", "a=3")}),
     )
     some = await what_failed(catalog, provider="q", dataset_type="t")
     assert some is not None
-    assert (some.datasets, some.whole) == ({("q", "t", "2")}, frozenset())
+    assert (some.datasets, some.whole) == ({("b", "q", "t", "2")}, frozenset())
     of_run = await what_failed(catalog, run_id=1)
     assert of_run is not None
-    assert (of_run.datasets, of_run.whole) == ({("p", "t", "1")}, frozenset())
+    assert (of_run.datasets, of_run.whole) == ({("b", "p", "t", "1")}, frozenset())
     assert await what_failed(catalog, dataset_type="other") is None
     failures[0] = failure("1", None)
     unknown = await what_failed(catalog)
@@ -336,19 +491,18 @@ def test_which_selectors_a_run_looks_at() -> None:
     """
     one, two = Selector({"a": 1}), Selector({"a": 2})
     only = Only(
-        datasets=frozenset({("p", "t", "k")}),
+        datasets=frozenset({("b", "p", "t", "k")}),
         selectors=frozenset({one.key}),
-        whole=frozenset({("q", "t", "*")}),
+        whole=frozenset({("b", "q", "t", "*")}),
     )
-    assert [only.looks_at("p", "t", each) for each in (one, two)] == [True, False]
-    assert [only.looks_at("q", "t", each) for each in (one, two)] == [True, True]
-    assert [only.is_whole("q", "t", each) for each in (one, two)] == [True, True]
-    assert not only.is_whole("p", "t", one)
-    assert [only.concerns(*place) for place in (("p", "t"), ("q", "t"), ("p", "x"))] == [
-        True,
-        True,
-        False,
-    ]
-    assert Only(selectors=frozenset({str(two)})).looks_at("p", "t", two)
-    assert Only().looks_at("p", "t", two)
+    p, q = ("b", "p", "t"), ("b", "q", "t")
+    assert [only.looks_at(p, each) for each in (one, two)] == [True, False]
+    assert [only.looks_at(q, each) for each in (one, two)] == [True, True]
+    assert [only.is_whole(q, each) for each in (one, two)] == [True, True]
+    assert not only.is_whole(p, one)
+    assert not only.is_whole(("c", "q", "t"), one)
+    places = (p, q, ("b", "p", "x"), ("c", "p", "t"))
+    assert [only.concerns(place) for place in places] == [True, True, False, False]
+    assert Only(selectors=frozenset({str(two)})).looks_at(p, two)
+    assert Only().looks_at(p, two)
     assert (bool(only), bool(Only())) == (True, False)

@@ -230,9 +230,9 @@ class MemoryCatalog:
         await self._turn()
         return self._upkeep.delete(query, at=at)
 
-    async def doomed(self, *, limit: int = 1000) -> Sequence[str]:
+    async def doomed(self, *, after: str = "", limit: int = 1000) -> Sequence[str]:
         await self._turn()
-        return sorted(self._upkeep.doomed)[:limit]
+        return sorted(path for path in self._upkeep.doomed if path > after)[:limit]
 
     async def forget_doomed(self, paths: Sequence[str]) -> None:
         await self._turn()

@@ -142,7 +142,7 @@ class Datasets:
         for each in self.failures:
             each.is_resolved |= each.identity == identity_of(commit)
         revision = _add_files(kept, commit)
-        self._number_files(kept)
+        self._number_files(kept, commit)
         if revision is not None:
             feeds = [f.key[0] for f in commit.files if f.outcome is CheckOutcome.STORED]
             number = revision.number
@@ -248,14 +248,15 @@ class Datasets:
         self.by_row[row_id] = self.by_identity[identity_of(commit)] = kept
         return kept
 
-    def _number_files(self, kept: KeptDataset) -> None:
-        for file in kept.files():
+    def _number_files(self, kept: KeptDataset, commit: DatasetCommit) -> None:
+        places = {checked.key: place for place, checked in enumerate(commit.files)}
+        for file in sorted(kept.files(), key=lambda file: places.get(file.key, 0)):
             if (key := (file.revision, file.key)) not in kept.file_ids:
                 self._files_made += 1
                 kept.file_ids[key] = self._files_made
 
     def _fail(self, commit: FailureCommit, kept: KeptDataset | None) -> Committed:
-        failure = commit.failure
+        failure = msgspec.structs.replace(commit.failure, bucket=commit.bucket)
         if failure.failed_at is None:
             raise ValueError("failed_at is missing")
         at = utc(failure.failed_at)

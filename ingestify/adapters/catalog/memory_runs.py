@@ -220,7 +220,9 @@ class Runs:
         changes = {} if completion is None else _changes(kept.state, completion)
         selector_run.status = closing.status
         for failure in closing.failures:
-            own = msgspec.structs.replace(failure, run_id=failure.run_id or closing.run_id)
+            own = msgspec.structs.replace(
+                failure, run_id=failure.run_id or closing.run_id, bucket=closing.scope.bucket
+            )
             self._datasets.keep_failure(
                 own, closing.selector_run_id, None, at=failure.failed_at or at
             )

@@ -72,6 +72,7 @@ def _files_of(kept: KeptDataset) -> Iterator[KeptFile]:
             row_id=kept.file_ids[file.revision, file.key],
             dataset_row_id=shown.row_id,
             dataset_id=shown.dataset_id,
+            bucket=kept.identity[0],
             provider=shown.provider,
             dataset_type=shown.dataset_type,
             identifier_key=kept.identity[4] or "",

@@ -15,11 +15,8 @@ from ingestify.adapters.catalog.statements import load_migrations, load_statemen
 from ingestify.errors import CatalogError, ForeignCatalogError
 
 APPLICATION_ID = 0x696E6765  # "inge"; also in set_application_id
+SMALLEST_PAGE = 512  # bytes; https://sqlite.org/fileformat.html, 1.3.2
 OLDEST_SQLITE = (3, 37, 0)  # the first one with STRICT tables
-
-MAGIC = b"SQLite format 3\0"
-HEADER_BYTES = 100
-WRITE_AHEAD = b"\x02\x02"  # the header's bytes 18 and 19 of a database with a write-ahead log
 
 
 def prepare(
@@ -59,15 +56,16 @@ def prepare(
 
 def _look(path: Path, table_prefix: str) -> int:
     """The version of our tables in the database at *path*, which is only read."""
-    with path.open("rb") as file:
-        header = file.read(HEADER_BYTES)
-    if not header.startswith(MAGIC):
-        raise ForeignCatalogError(f"{path} is not an SQLite database. It was not touched")
-    is_ours = int.from_bytes(header[68:72], "big") == APPLICATION_ID
+    if path.stat().st_size < SMALLEST_PAGE:  # to SQLite, that is an empty database
+        raise ForeignCatalogError(f"{path} is not a catalog. It was not touched")
+    try:
+        is_ours = _application_id(path) == APPLICATION_ID
+    except sqlite3.DatabaseError as exc:
+        raise ForeignCatalogError(f"{path} is not a catalog ({exc}). It was not touched") from exc
     if is_ours and path.with_name(f"{path.name}-journal").exists():
         return 0  # its creation was interrupted: only a connection that may write can undo it
     try:
-        with closing(_connect_to_look(path, header)) as connection:
+        with closing(_connect_to_look(path, at_log=True)) as connection:
             return _refuse_if_foreign(connection, path, table_prefix)
     except sqlite3.DatabaseError as exc:
         if is_ours:
@@ -75,13 +73,26 @@ def _look(path: Path, table_prefix: str) -> int:
         raise ForeignCatalogError(f"{path} is not a catalog ({exc}). It was not touched") from exc
 
 
-def _connect_to_look(path: Path, header: bytes) -> sqlite3.Connection:
-    """A connection that changes nothing, and leaves nothing beside the file."""
+def _application_id(path: Path) -> int:
+    """Whose the database is, by what its first page says.
+
+    Asked through SQLite: closing a file of our own would give back all locks that this process
+    has on it, also those of other connections (https://sqlite.org/howtocorrupt.html, 2.2).
+    """
+    with closing(_connect_to_look(path, at_log=False)) as connection:
+        found: int = connection.execute(load_statements("")["get_application_id"]).fetchone()[0]
+    return found
+
+
+def _connect_to_look(path: Path, *, at_log: bool) -> sqlite3.Connection:
+    """A connection that changes nothing, and leaves nothing beside the file.
+
+    Even a reader would create a write-ahead log where there is none, unless the file is declared
+    immutable; then what a log holds is not seen. While there is one, it stays where it is.
+    """
     log = path.with_name(f"{path.name}-wal")
-    has_log = log.exists() and log.stat().st_size > 0
-    # Even a reader would create the write-ahead log where there is none, unless the file is
-    # declared immutable. While there is one, what it holds counts and it stays where it is.
-    mode = "immutable=1" if header[18:20] == WRITE_AHEAD and not has_log else "mode=ro"
+    has_log = at_log and log.exists() and log.stat().st_size > 0
+    mode = "mode=ro" if has_log else "immutable=1"
     return sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, isolation_level=None)
 
 
@@ -107,9 +118,7 @@ def _refuse_if_foreign(connection: sqlite3.Connection, path: Path, table_prefix:
     return version
 
 
-def _migrate(
-    path: Path, table_prefix: str, patience: timedelta, go_on: Callable[[], None]
-) -> None:
+def _migrate(path: Path, table_prefix: str, patience: timedelta, go_on: Callable[[], None]) -> None:
     """Bring the tables up to date, each step in a transaction of its own.
 
     Another process may do the same: whose turn it is, and what is left to do, is looked at

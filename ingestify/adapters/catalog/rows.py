@@ -203,6 +203,7 @@ def failure(row: Row) -> Failure:
         selector=row[7],
         run_id=row[8],
         failed_at=datetime.fromisoformat(row[9]),
+        bucket=row[10],
     )
 
 

@@ -301,9 +301,9 @@ class SqliteCatalog:
         async with self._database.writing() as session:
             return await upkeep.delete(session, query, at=at)
 
-    async def doomed(self, *, limit: int = 1000) -> Sequence[str]:
+    async def doomed(self, *, after: str = "", limit: int = 1000) -> Sequence[str]:
         async with self._database.reading() as session:
-            return await upkeep.doomed(session, limit=limit)
+            return await upkeep.doomed(session, after=after, limit=limit)
 
     async def forget_doomed(self, paths: Sequence[str]) -> None:
         async with self._database.writing() as session:

@@ -12,7 +12,17 @@ from ingestify.errors import ConfigError
 
 PREFIX = re.compile(r"(?:[a-z][a-z0-9_]{0,30})?\Z")
 NAME_LINE = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
-FILES = ("connection", "runs", "selectors", "commits", "reading", "outbox", "upkeep", "backing_up", "quota")
+FILES = (
+    "connection",
+    "runs",
+    "selectors",
+    "commits",
+    "reading",
+    "outbox",
+    "upkeep",
+    "backing_up",
+    "quota",
+)
 
 
 def check_prefix(table_prefix: str) -> str:

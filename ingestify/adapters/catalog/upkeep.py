@@ -78,9 +78,10 @@ async def delete(session: Session, query: DatasetQuery, *, at: datetime) -> Dele
     return Deleted(datasets=datasets, files=files, bytes=size)
 
 
-async def doomed(session: Session, *, limit: int) -> Sequence[str]:
+async def doomed(session: Session, *, after: str, limit: int) -> Sequence[str]:
     """Paths of Files that were deleted and whose bytes may still be there."""
-    return [path for (path,) in await session.rows("doomed", {"limit": limit})]
+    params = {"after": after, "limit": limit}
+    return [path for (path,) in await session.rows("doomed", params)]
 
 
 async def forget_doomed(session: Session, paths: Sequence[str]) -> None:
@@ -106,11 +107,12 @@ def _kept_file(row: Row) -> KeptFile:
         row_id=row[0],
         dataset_row_id=row[1],
         dataset_id=row[2],
-        provider=row[3],
-        dataset_type=row[4],
-        identifier_key=row[5],
-        name=row[6],
-        is_current=bool(row[7]),
-        is_damaged=bool(row[8]),
-        file=rows.file(row[9:]),
+        bucket=row[3],
+        provider=row[4],
+        dataset_type=row[5],
+        identifier_key=row[6],
+        name=row[7],
+        is_current=bool(row[8]),
+        is_damaged=bool(row[9]),
+        file=rows.file(row[10:]),
     )

@@ -6,6 +6,7 @@ any one of them, or stand in for the disk.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Sequence
@@ -97,6 +98,10 @@ class Disk(Protocol):
         """Lock without waiting: whether it could be had."""
         ...
 
+    def overwrite(self, fd: int, data: bytes) -> None:
+        """Put *data* at the beginning of a file to lock."""
+        ...
+
 
 class SystemDisk:
     """The operating system's own."""
@@ -182,3 +187,7 @@ class SystemDisk:
         except (BlockingIOError, InterruptedError):
             return False
         return True
+
+    def overwrite(self, fd: int, data: bytes) -> None:
+        if os.pwrite(fd, data, 0) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -24,6 +24,8 @@ NOT_OURS = {
     errno.ENOTSUP: "this file system has no locks: keep the lake elsewhere (file_url)",
 }
 
+REFUSED = (errno.EACCES, errno.EPERM)
+
 
 def failure_of(
     exc: OSError, what: str, path: str, *, root: str = ""
@@ -55,6 +57,26 @@ def failing(what: str, path: str, *, own: bool = False) -> Iterator[None]:
             message = f"cannot {what} {path}: {exc.strerror}; {hint}"
             raise StoreUnavailableError(message) from exc
         raise failure_of(exc, what, path) from exc
+
+
+@contextmanager
+def reading(path: str) -> Iterator[None]:
+    """Makes an OSError ours, met at reading a File. Whose bytes are refused has not lost them."""
+    try:
+        with failing("read", path):
+            yield
+    except StoreError as exc:
+        cause = exc.__cause__
+        if isinstance(cause, OSError) and cause.errno in REFUSED:
+            raise StoreUnavailableError(f"{exc}; let this user read it") from cause
+        raise
+
+
+def why_it_stays(exc: OSError) -> str:
+    """Why a file cannot be removed, and what to do about it."""
+    way_out = "let this user write there" if exc.errno in REFUSED else "check the disk"
+    way_out = WAYS_OUT.get(exc.errno or 0, way_out)
+    return f"{exc.strerror or exc}; {way_out}"
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
@@ -14,10 +15,16 @@ import msgspec
 from anyio import CancelScope, CapacityLimiter, Semaphore, to_thread
 
 from ingestify.adapters.files.disk import Disk, SystemDisk
-from ingestify.adapters.files.failures import failing, failure_of, needing
+from ingestify.adapters.files.failures import (
+    failing,
+    failure_of,
+    needing,
+    reading,
+    why_it_stays,
+)
 from ingestify.adapters.files.publishing import Publisher
 from ingestify.adapters.files.staging import Staging, TempFile
-from ingestify.errors import StoreError, StoreUnavailableError
+from ingestify.errors import StoreError
 from ingestify.model.catalog import StagedFile, StoredObject
 from ingestify.model.layout import OWN_FOLDER, path_parts
 
@@ -25,6 +32,7 @@ SMALL = 64 * 1024  # bodies up to this size wait for their batch in memory
 PIECE = 256 * 1024  # written at once; a hop to a thread costs as much as writing 50 kB
 READ_PIECE = 1024 * 1024
 LOCK_POLL = 0.01  # seconds
+ERA = 16  # bytes in the lock's file, which who holds the lake alone makes anew
 
 
 class LocalFileStore:
@@ -43,15 +51,24 @@ class LocalFileStore:
         self._publisher = Publisher(disk, root, self._staging, threads=threads)
         self._publishers = CapacityLimiter(4)
         self._writing = Semaphore(temp_files, fast_acquire=True)
+        self._folders_may_go = True
+        self._era: bytes | None = None
 
     @classmethod
     @asynccontextmanager
     async def at(
-        cls, root: Path, *, disk: Disk | None = None, threads: int = 8, temp_files: int = 64
+        cls,
+        root: Path,
+        *,
+        disk: Disk | None = None,
+        threads: int = 8,
+        temp_files: int = 64,
+        make: bool = True,
     ) -> AsyncIterator[Self]:
-        """The store in the folder *root*, which is made where it is missing.
+        """The store in the folder *root*.
 
         Args:
+            make: the folder where it is missing; else that is left to `register`.
             threads: how many files are synced at the same time.
             temp_files: how many of them may be open for writing; others wait.
 
@@ -62,7 +79,8 @@ class LocalFileStore:
             str(root.absolute()), disk or SystemDisk(), threads=threads, temp_files=temp_files
         )
         try:
-            await to_thread.run_sync(store._make_root)
+            if make:
+                await to_thread.run_sync(store._make_root)
             yield store
         finally:
             with CancelScope(shield=True):
@@ -146,15 +164,11 @@ class LocalFileStore:
         path_parts(path)
         return await to_thread.run_sync(self._read, f"{self.root}/{path}", None, 0)
 
-    async def delete(self, paths: Sequence[str]) -> None:
-        """See `FileStore.delete`.
-
-        Raises:
-            StoreError: one of them could not be removed; all others were.
-        """
+    async def delete(self, paths: Sequence[str]) -> Mapping[str, str]:
+        """See `FileStore.delete`."""
         for path in paths:
             path_parts(path)
-        await to_thread.run_sync(self._delete, paths)
+        return await to_thread.run_sync(self._delete, paths)
 
     async def staged_debris(self) -> Sequence[StoredObject]:
         """See `FileStore.staged_debris`."""
@@ -205,6 +219,7 @@ class LocalFileStore:
         self._staging.close()
 
     def _register(self, catalog_id: str) -> None:
+        self._make_root()
         if catalog_id in self._registered():
             return
         with failing("write", self._catalogs, own=True):
@@ -240,25 +255,25 @@ class LocalFileStore:
             offset += len(piece)
 
     def _read(self, path: str, count: int | None, offset: int) -> bytes:
-        with failing("read", path):
+        with reading(path):
             fd = self._disk.open(path)
             try:
                 return self._disk.read(fd, self._disk.size(fd) if count is None else count, offset)
             finally:
                 self._disk.close(fd)
 
-    def _delete(self, paths: Sequence[str]) -> None:
-        failed: StoreError | StoreUnavailableError | None = None
+    def _delete(self, paths: Sequence[str]) -> Mapping[str, str]:
+        failed = {}
         for path in paths:
             try:
                 self._disk.unlink(f"{self.root}/{path}")
-                self._remove_emptied(path)
+                if self._folders_may_go:
+                    self._remove_emptied(path)
             except (FileNotFoundError, NotADirectoryError):
                 pass
             except OSError as exc:
-                failed = failed or failure_of(exc, "delete", path)
-        if failed:
-            raise failed
+                failed[path] = why_it_stays(exc)
+        return failed
 
     def _remove_emptied(self, path: str) -> None:
         """Remove the folders that *path* was the last one in."""
@@ -293,12 +308,40 @@ class LocalFileStore:
         # everybody waits at a door first, and who wants it alone keeps the door shut meanwhile.
         async with AsyncExitStack() as stack:
             async with self._locked("lake.door", exclusive=exclusive):
-                await stack.enter_async_context(self._locked("lake.lock", exclusive=exclusive))
+                lock = self._locked("lake.lock", exclusive=exclusive)
+                fd = await stack.enter_async_context(lock)
+            if exclusive:
+                self._begin_era(fd)
+            else:
+                self._look_at_era(fd)
             yield
 
+    def _begin_era(self, fd: int) -> None:
+        """Tell all who publish that folders which they know may be gone from now on.
+
+        Where that cannot be written, as on a full disk, folders stay.
+        """
+        try:
+            self._disk.overwrite(fd, secrets.token_bytes(ERA))
+            self._folders_may_go = True
+        except OSError:
+            self._folders_may_go = False
+
+    def _look_at_era(self, fd: int) -> None:
+        """Forget which folders outlast a loss of power, if the lake was held alone meanwhile.
+
+        Who held it may have removed them, and somebody else may have made them anew.
+        """
+        era: bytes | None = None
+        with suppress(OSError):
+            era = self._disk.read(fd, ERA, 0)
+        if era is None or era != self._era:
+            self._publisher.forget_folders()
+        self._era = era
+
     @asynccontextmanager
-    async def _locked(self, name: str, *, exclusive: bool) -> AsyncIterator[None]:
-        """Hold an operating-system lock, which dies with its process."""
+    async def _locked(self, name: str, *, exclusive: bool) -> AsyncIterator[int]:
+        """Hold an operating-system lock, which dies with its process. Yields its descriptor."""
         path = f"{self._own}/{name}"
         # In the loop: neither call waits, and a descriptor cannot get lost with a cancelled hop.
         with needing("lock", path):
@@ -307,7 +350,7 @@ class LocalFileStore:
             with needing("lock", path):
                 while not self._disk.try_lock(fd, exclusive=exclusive):  # noqa: ASYNC110  # of others
                     await anyio.sleep(LOCK_POLL)
-            yield
+            yield fd
         finally:
             with suppress(OSError):  # it is given back even then, and no bytes are at stake
                 self._disk.close(fd)

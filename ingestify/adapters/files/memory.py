@@ -95,13 +95,14 @@ class MemoryFileStore:
             raise MissingBytesError(f"cannot read {path}: there is nothing")
         return self._objects[path][0]
 
-    async def delete(self, paths: Sequence[str]) -> None:
+    async def delete(self, paths: Sequence[str]) -> Mapping[str, str]:
         """See `FileStore.delete`."""
         for path in paths:
             path_parts(path)
         for path in paths:
             self._objects.pop(path, None)
         await lowlevel.checkpoint()
+        return {}
 
     async def free_bytes(self) -> int | None:
         """See `FileStore.free_bytes`."""

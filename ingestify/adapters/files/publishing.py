@@ -59,6 +59,10 @@ class Publisher:
         # have been made a moment ago by somebody who has not synced it yet.
         self._durable: set[str] = set()
 
+    def forget_folders(self) -> None:
+        """Sync every folder again: none is known any more to outlast a loss of power."""
+        self._durable.clear()
+
     def close(self) -> None:
         """Let the threads end."""
         self._pool.shutdown()

@@ -108,14 +108,18 @@ class Staging:
             if not each.is_folder and _is_left_alone(each.name):
                 yield [_as_object(each.name, each)]
                 if remove:
-                    self.disk.unlink(f"{self._all}/{each.name}")
+                    with suppress(FileNotFoundError):
+                        self.disk.unlink(f"{self._all}/{each.name}")
         folders = {each.name: each for each in tops if each.is_folder}
         locks = {each.name.removesuffix(LOCK) for each in tops if each.name.endswith(LOCK)}
         for name in sorted(locks | set(folders)):
             with self._held_if_dead(name) as is_dead:
+                found = None
                 if is_dead and name in folders:
-                    yield self._look_into(folders[name], remove=remove)
-                if is_dead and (remove or name not in folders):
+                    found = self._look_into(folders[name], remove=remove)
+                if found is not None:
+                    yield found
+                if is_dead and (remove or found is None):
                     with suppress(FileNotFoundError):
                         self.disk.unlink(f"{self._all}/{name}{LOCK}")
 
@@ -128,13 +132,19 @@ class Staging:
         finally:
             self.disk.close(fd)
 
-    def _look_into(self, folder: Entry, *, remove: bool) -> Sequence[StoredObject]:
+    def _look_into(self, folder: Entry, *, remove: bool) -> Sequence[StoredObject] | None:
+        """What is in *folder*; None where its owner has just closed it."""
         path = f"{self._all}/{folder.name}"
-        entries = self.disk.entries(path)
+        try:
+            entries = self.disk.entries(path)
+        except FileNotFoundError:
+            return None
         if remove:
             for entry in entries:
-                self.disk.unlink(f"{path}/{entry.name}")
-            self.disk.rmdir(path)
+                with suppress(FileNotFoundError):
+                    self.disk.unlink(f"{path}/{entry.name}")
+            with suppress(FileNotFoundError):
+                self.disk.rmdir(path)
         found = [_as_object(f"{folder.name}/{entry.name}", entry) for entry in entries]
         return found or [_as_object(folder.name, folder)]
 

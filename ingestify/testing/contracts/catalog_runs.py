@@ -26,7 +26,6 @@ from ingestify.testing.contracts.catalog_values import (
     summary,
 )
 
-
 TODAY = date(2024, 5, 1)
 
 

@@ -278,6 +278,7 @@ class UpkeepContract(CatalogFixtures):
         paths = ["acme/events.a.json.gz", "acme/events.c.json.gz"]
         assert await catalog.doomed() == paths
         assert await catalog.doomed(limit=1) == paths[:1]
+        assert await catalog.doomed(after=paths[0]) == paths[1:]
         assert await catalog.referenced(paths) == set()
         await catalog.forget_doomed(paths[:1])
         assert await catalog.doomed() == paths[1:]

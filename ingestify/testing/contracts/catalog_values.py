@@ -103,6 +103,7 @@ def failure(match_id: Value | None, **changes: Any) -> Failure:
     value = Failure(
         code="fetch",
         message="answered 500",
+        bucket="main",
         provider="acme",
         dataset_type="match",
         identifier_key=None if match_id is None else key_of(match_id),

@@ -102,7 +102,7 @@ WHERE resolved_run IS NULL AND bucket = :bucket AND run_id < :run_id
 
 -- name: run_failures
 SELECT code, message, provider, dataset_type, identifier_key, name, data_feed_key, selector,
-    run_id, failed_at
+    run_id, failed_at, bucket
 FROM {prefix}failure
 WHERE run_id = :run_id
 ORDER BY row_id DESC
@@ -113,7 +113,7 @@ LIMIT :limit;
 -- name: open_failures
 SELECT failure.code, failure.message, failure.provider, failure.dataset_type,
     failure.identifier_key, failure.name, failure.data_feed_key, failure.selector,
-    failure.run_id, failure.failed_at
+    failure.run_id, failure.failed_at, failure.bucket
 FROM {prefix}failure AS failure
 LEFT JOIN {prefix}selector_run AS selector_run
     ON failure.stage IS NULL AND selector_run.row_id = failure.selector_run

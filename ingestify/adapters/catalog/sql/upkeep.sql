@@ -2,8 +2,8 @@
 -- The filters are those of `find`.
 
 -- name: kept_files
-SELECT file.row_id, dataset.row_id, dataset.dataset_id, dataset.provider, dataset.dataset_type,
-    dataset.identifier_key, dataset.name, file_check.file IS NOT NULL,
+SELECT file.row_id, dataset.row_id, dataset.dataset_id, dataset.bucket, dataset.provider,
+    dataset.dataset_type, dataset.identifier_key, dataset.name, file_check.file IS NOT NULL,
     coalesce(file_check.suspect = 2, 0), file.data_feed_key, file.data_spec_version,
     revision.number, file.path, file.format, file.codec, file.size, file.sha256,
     file.stored_size, file.stored_sha256, file.content_type, file.validation
@@ -119,7 +119,7 @@ CROSS JOIN {prefix}dataset AS dataset ON dataset.row_id = wanted.value
 ORDER BY dataset.row_id;
 
 -- name: doomed
-SELECT path FROM {prefix}doomed ORDER BY path LIMIT :limit;
+SELECT path FROM {prefix}doomed WHERE path > :after ORDER BY path LIMIT :limit;
 
 -- name: forget_doomed
 DELETE FROM {prefix}doomed WHERE path IN (SELECT value FROM json_each(:paths));
