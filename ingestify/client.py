@@ -38,7 +38,7 @@ from ingestify.model.resource import NOT_MODIFIED, HttpOptions, NotModified
 from ingestify.ports import Clock, Fetcher, Response, Source
 from ingestify.redaction import Redactor
 from ingestify.retry import with_retries
-from ingestify.throttle import Bound, Slot, Throttle, Turn
+from ingestify.throttle import Bound, Slot, Throttle, Turn, released
 
 __all__ = [
     "Allowance",
@@ -230,13 +230,14 @@ class Client:
     async def _attempt(
         self, plan: _Plan, consume: Callable[[Answer], Awaitable[T]]
     ) -> T | NotModified:
-        if plan.log_in:
-            await self._login.prepare()
+        if plan.log_in and self._login.is_due:
+            async with released(plan.slot):  # else nobody might be left who could go first
+                await self._login.prepare()
         generation = self._login.generation
         try:
             received = await self._follow(plan, consume)
         except _LoginNeededError as exc:
-            if not (plan.log_in and await self._login.renew(generation)):
+            if not (plan.log_in and await self._renew(generation, plan.slot)):
                 raise RefusedError(str(exc), status=exc.status) from None
         else:
             return received
@@ -245,6 +246,10 @@ class Client:
         except _LoginNeededError as exc:
             said = f"{exc}, also with fresh credentials"
             raise RefusedError(said, status=exc.status) from None
+
+    async def _renew(self, refused: int, slot: Slot | None) -> bool:
+        async with released(slot):
+            return await self._login.renew(refused)
 
     async def _follow(
         self, plan: _Plan, consume: Callable[[Answer], Awaitable[T]]

@@ -29,7 +29,7 @@ from ingestify.http.host_queue import (
 from ingestify.model.http import Limits
 from ingestify.ports import Clock
 
-__all__ = ["Bound", "HostDownError", "HostState", "Key", "Slot", "Throttle", "Turn"]
+__all__ = ["Bound", "HostDownError", "HostState", "Key", "Slot", "Throttle", "Turn", "released"]
 
 Key: TypeAlias = tuple[str, str]
 """Host (with its port) and a name for the credential; the name is no secret."""
@@ -182,7 +182,7 @@ class Turn:
                 if seconds == UNTIL_REFILLED and queue.quota is not None:
                     await queue.quota.refill()
                 elif seconds:
-                    async with _released(self._slot):
+                    async with released(self._slot):
                         await (
                             me.wait() if seconds == UNTIL_A_CHANGE else queue.clock.sleep(seconds)
                         )
@@ -230,6 +230,8 @@ class Turn:
         elif self._has_failed is None and self._is_probe:
             queue.health.circuit.abandon_probe()
         queue.leave()
+        if self._is_probe:
+            queue.health.tell()
 
     def record(self, status: int, advice: Advice = NOTHING) -> float:
         """The host answered: everybody on this queue learns from it at once.
@@ -244,6 +246,7 @@ class Turn:
             self._has_failed = False
             if self._is_probe:  # others need not wait for its body
                 self._queue.health.circuit.good(self._queue.clock.monotonic())
+                self._queue.health.tell()
         return pause
 
     def record_failure(self) -> None:
@@ -272,5 +275,6 @@ class _Nothing:
 _NOTHING = _Nothing()
 
 
-def _released(slot: Slot | None) -> AbstractAsyncContextManager[Any]:
+def released(slot: Slot | None) -> AbstractAsyncContextManager[Any]:
+    """*slot*, lent to others inside of this context."""
     return _NOTHING if slot is None else slot.released()

@@ -50,11 +50,18 @@ class HostState:
 class Health:
     """What all credentials of one host share."""
 
-    __slots__ = ("budget", "circuit")
+    __slots__ = ("budget", "circuit", "queues")
 
     def __init__(self) -> None:
         self.circuit = Circuit()
         self.budget = RetryBudget()
+        self.queues: list[HostQueue] = []  # of all credentials
+
+    def tell(self) -> None:
+        """A probe has shown how the host is: let everybody look again."""
+        for queue in self.queues:
+            if queue.waiters:
+                queue.wake()
 
 
 class Waiter:
@@ -90,6 +97,7 @@ class HostQueue:
         self.health = health
         self.clock = clock
         self.waiters: deque[Waiter] = deque()
+        health.queues.append(self)
         self.in_flight = 0
         self.requests = 0
         self.refused = 0

@@ -32,7 +32,7 @@ class Login:
         self.auth: Auth = source.auth
         self.generation = 0  # of the credentials; grows with every login
         self._ask = ask
-        self._is_due = type(source).login is not Source.login
+        self.is_due = type(source).login is not Source.login  # before the first request
         self._accepted = 0  # the newest generation that the provider has accepted
         self._refusal: tuple[str, int | None] | None = None  # text and status
         self._lock = anyio.Lock(fast_acquire=True)
@@ -44,12 +44,12 @@ class Login:
             RefusedError: a login was refused, now or before.
             TransientFetchError: the login failed in a way that may pass.
         """
-        if not self._is_due:
+        if not self.is_due:
             return
         async with self._lock:
-            if self._is_due:
+            if self.is_due:
                 await self._log_in()
-                self._is_due = False
+                self.is_due = False
 
     def answered(self, generation: int, status: int) -> None:
         """A request with the credentials of *generation* was answered."""

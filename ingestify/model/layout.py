@@ -29,7 +29,14 @@ LONGEST_FORMAT = 24
 LONGEST_STEM = 160  # of a file name, before revision, hash and format
 OWN_FOLDER = ".ingestify"  # at the root of a lake: staging and locks, never Files
 
+STAGE = re.compile(r"[^/]+/stage=[^/]+/")  # how every path that file_path makes begins
+
 SUFFIXES = {"gzip": ".gz", "": ""}
+
+
+def is_place_of_files(path: str) -> bool:
+    """Whether Files are put where *path* lies, so that what lies there is one, or debris."""
+    return STAGE.match(path) is not None
 
 
 class Transformation(Protocol):

@@ -57,7 +57,7 @@ class Worker:
             source=self.source,
             files=FileFetch(
                 client=client,
-                http=ClientHttp(client, memory=self.memory.loaders),
+                http=ClientHttp(client, memory=self.memory.loaders, slot=slot),
                 store=self.store,
                 room=self.room,
                 parsing=self.memory.parsing,

@@ -12,12 +12,14 @@ import msgspec
 
 from ingestify.errors import ConfigError, StoreError
 from ingestify.model.catalog import DatasetQuery, Deleted, StoredObject
+from ingestify.model.layout import is_place_of_files
 from ingestify.pipeline.undisturbed import undisturbed
 from ingestify.ports import Catalog, FileStore
 
 T = TypeVar("T")
 
 PAGE = 50_000  # paths that the Catalog looks up at once
+TOLD_AFTER = 1_000  # objects that were listed
 AT_ONCE = 5_000  # objects removed while nobody can publish
 MOST_NAMED = 1000
 
@@ -171,25 +173,33 @@ async def _finish(catalog: Catalog, store: FileStore, paths: Sequence[str]) -> M
 async def unreferenced(
     catalog: Catalog, store: FileStore, *, on_progress: Progress | None = None
 ) -> AsyncIterator[Sequence[StoredObject]]:
-    """Objects that no File seems to have, in pages. Some may be about to be committed."""
+    """Objects that no File seems to have, in pages. Some may be about to be committed.
+
+    What does not lie where Files do is not ours, be it the Catalog itself.
+    """
     seen, page = 0, list[StoredObject]()
     async for each in store.list():
+        if not is_place_of_files(each.path):
+            continue
         page.append(each)
+        seen += 1
+        if on_progress is not None and seen % TOLD_AFTER == 0:
+            on_progress(seen)
         if len(page) == PAGE:
             yield await _still_unreferenced(catalog, page)
-            seen, page = seen + len(page), []
-            if on_progress is not None:
-                on_progress(seen)
+            page = []
     if page:
         yield await _still_unreferenced(catalog, page)
-        if on_progress is not None:
-            on_progress(seen + len(page))
+    if on_progress is not None and seen % TOLD_AFTER:
+        on_progress(seen)
 
 
-async def count_unreferenced(catalog: Catalog, store: FileStore) -> tuple[int, int]:
+async def count_unreferenced(
+    catalog: Catalog, store: FileStore, *, on_progress: Progress | None = None
+) -> tuple[int, int]:
     """How many objects no File has, and their bytes."""
     count = size = 0
-    async for candidates in unreferenced(catalog, store):
+    async for candidates in unreferenced(catalog, store, on_progress=on_progress):
         if not candidates:
             continue
         async with store.exclusive():  # what was about to be committed is, or never will be

@@ -138,10 +138,14 @@ async def test_a_sound_lake_is_said_to_be_sound(
     async with open_lake() as engine:
         await engine.run()
         told: list[tuple[int, int, int]] = []
-        (files / "main" / "debris.json").write_bytes(b"12345")
+        (files / "main" / "stage=raw" / "debris.json").write_bytes(b"12345")
 
-        found = await engine.verify(on_progress=lambda *progress: told.append(progress))
+        listed: list[int] = []
+        found = await engine.verify(
+            on_progress=lambda *progress: told.append(progress), on_listed=listed.append
+        )
 
+        assert listed == [COUNT + 1]
         size = sum(file.stored_size for d in await datasets(engine) for file in d.files)
         assert (found.files, found.bytes, found.damaged, found.is_sound) == (COUNT, size, (), True)
         assert (found.unreferenced, found.unreferenced_bytes) == (1, 5)
@@ -525,8 +529,8 @@ async def test_garbage_is_collected_while_runs_go_on(
                         full.set_data(key, {"x": number, "filling": filling})
                     for name in "ab":
                         full.bump(name, str(number))
-                    (files / f"debris-{number}.json").write_bytes(b"1")
                     assert unchanged(await engine.run())[:2] == (0, COUNT)
+                    (files / "main" / "stage=raw" / f"debris-{number}.json").write_bytes(b"1")
                 await process.stdin.send(b"end\n")
                 rounds, removed = (await said.receive_until(b"\n", 1000)).split()
             finally:
@@ -564,6 +568,24 @@ async def test_debris_is_removed_with_the_folders_it_lay_in(
         assert (await engine.collect_garbage()).paths == []
 
 
+async def test_what_does_not_lie_where_files_do_is_left_alone(
+    full: ListWorld, open_lake: Open, files: Path
+) -> None:
+    """
+    A catalog may be kept in the lake's own folder, and other people's things, too.
+    """
+    async with open_lake() as engine:
+        await engine.run()
+        others = [files / "catalog.db", files / "main" / "notes.txt", files / "a" / "b" / "c.json"]
+        for path in others:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"1")
+
+        assert (await engine.verify()).unreferenced == 0
+        assert (await engine.collect_garbage()).paths == []
+        assert all(path.exists() for path in others)
+
+
 async def test_a_lake_of_two_catalogs_is_left_alone(
     full: ListWorld, open_lake: Open, files: Path, tmp_path: Path
 ) -> None:
@@ -572,7 +594,7 @@ async def test_a_lake_of_two_catalogs_is_left_alone(
     """
     async with open_lake() as engine:
         await engine.run()
-        (files / "main" / "debris.json").write_bytes(b"1")
+        (files / "main" / "stage=raw" / "debris.json").write_bytes(b"1")
         async with SqliteCatalog.open(tmp_path / "other.db") as other:
             name = await other.catalog_id()
             await engine._ports.store.register(name)

@@ -37,6 +37,9 @@ from ingestify.model.http import (
     Secret,
 )
 from ingestify.model.resource import NOT_MODIFIED, HttpOptions
+from ingestify.pipeline.pages import Pages
+from ingestify.pipeline.pool import work_through
+from ingestify.pipeline.stop import Stop
 from ingestify.ports import Source
 from ingestify.testing.clock import VirtualClock
 from ingestify.testing.fetcher import FakeAnswer, FakeFetcher
@@ -774,6 +777,61 @@ async def test_a_401_leads_to_one_fresh_login_for_all():
         for _ in range(20):
             tg.start_soon(lambda: client.receive("a", consume=read))
     assert source.logins == 2
+
+
+async def test_a_token_that_ends_while_more_wait_than_may_work():
+    """
+    Whoever waits for the new token holds no worker meanwhile: those before the login in the queue
+    need one to go on, or the login would never have its turn.
+    """
+    logged_in = [FakeAnswer(body=b"t-0001"), FakeAnswer(body=b"t-0002")]
+    valid = ["t-0001"]
+    answered = []
+
+    def answer(request):
+        answered.append(request)
+        if len(answered) == 5:
+            valid[0] = "t-0002"
+        return tokens(*valid)(request)
+
+    fetcher = FakeFetcher({BASE + "token": logged_in, URL: answer})
+    source = LoggingIn("example", base_url=BASE, limits=Limits(concurrency=2))
+    client = client_for(fetcher, source, exchanges=anyio.Semaphore(4))
+    pages, done = Pages(100), []
+    await pages.put(range(40))
+    pages.close()
+
+    async def work(number, slot):
+        done.append(await client.receive("a", consume=read, slot=slot))
+
+    with anyio.fail_after(30):
+        await work_through(pages, work, workers=4, stop=Stop(), drop=lambda number: None)
+
+    assert done == [b"x"] * 40
+    assert source.logins == 2
+
+
+async def test_what_a_loader_asks_for_holds_no_worker_while_it_waits():
+    """
+    Else those before it in the queue might wait for a worker for ever.
+    """
+    fetcher = FakeFetcher({URL: FakeAnswer(body=b"x")})
+    source = Provider("example", base_url=BASE, limits=Limits(concurrency=1))
+    client = client_for(fetcher, source, exchanges=anyio.Semaphore(4))
+    pages, done = Pages(100), []
+    await pages.put(range(40))
+    pages.close()
+
+    async def work(number, slot):
+        if number < 20:
+            done.append(await client.receive("a", consume=read, slot=slot))
+        else:
+            done.append(await ClientHttp(client, slot=slot).get_bytes("a"))
+
+    with anyio.fail_after(30):
+        await work_through(pages, work, workers=4, stop=Stop(), drop=lambda number: None)
+
+    assert done == [b"x"] * 40
 
 
 async def test_credentials_that_are_refused_when_fresh_are_not_renewed_for_ever():

@@ -7,6 +7,7 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 import anyio
+import msgspec
 import pytest
 
 from ingestify.adapters.catalog.sqlite import SqliteCatalog
@@ -15,9 +16,10 @@ from ingestify.testing.contracts.catalog_values import commit_all, dataset_commi
 from ingestify.testing.contracts.files import paths, publish, stage
 from ingestify.upkeep import collect
 
-FILE = stored_file()
-assert FILE.new is not None
-PATH = FILE.new.path
+PATH = "main/stage=raw/provider=acme/events.json.gz"
+NEW = stored_file().new
+assert NEW is not None
+FILE = stored_file(new=msgspec.structs.replace(NEW, path=PATH))
 
 
 @pytest.fixture

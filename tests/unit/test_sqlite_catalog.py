@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -393,3 +394,24 @@ async def test_opening_a_catalog_twice_gives_no_lock_back(tmp_path: Path) -> Non
             async with SqliteCatalog.open(path):
                 pass
             assert len(held()) == len(before)
+
+
+async def test_a_catalog_whose_log_could_not_be_written_back_opens(tmp_path: Path) -> None:
+    """
+    A full disk may leave a first page that counts a page more than the file has. The log beside it
+    is whole, so nothing is lost, and nothing is refused.
+    """
+    path, crashed = tmp_path / "catalog.db", tmp_path / "crashed" / "catalog.db"
+    crashed.parent.mkdir()
+    async with SqliteCatalog.open(path):
+        pass
+    async with SqliteCatalog.open(path) as catalog:
+        await catalog.begin_run(started_at=datetime.now(UTC), fingerprint="x" * 100_000)
+        shutil.copy(path.with_name("catalog.db-wal"), crashed.with_name("catalog.db-wal"))
+        image = bytearray(path.read_bytes())
+    pages = int.from_bytes(image[28:32], "big")
+    image[28:32] = (pages + 1).to_bytes(4, "big")
+    crashed.write_bytes(image)
+
+    async with SqliteCatalog.open(crashed) as catalog:
+        assert len(await catalog.runs()) == 1

@@ -434,6 +434,36 @@ async def test_a_circuit_opens_on_server_errors_and_closes_by_a_probe():
     assert not throttle.snapshot()[0].is_down
 
 
+async def test_a_probe_speaks_for_all_credentials_of_a_host():
+    """
+    Who waits with other credentials goes on when the probe is answered, also before its body is.
+    """
+    clock = VirtualClock()
+    throttle = Throttle(clock)
+    other = (HOST[0], "other")
+    for key in (HOST, other):
+        await ask(throttle, key)
+    for _ in range(10):
+        await ask(throttle, status=503)
+        await clock.sleep(1)
+    await clock.sleep(30)
+
+    sent = anyio.Event()
+
+    async def wait_with_others():
+        await ask(throttle, other, outage=120)
+        sent.set()
+
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as tg:
+            async with throttle.turn(HOST, Limits(), outage=120) as probe:
+                tg.start_soon(wait_with_others)
+                await anyio.wait_all_tasks_blocked()
+                assert not sent.is_set()
+                probe.record(200)
+                await sent.wait()
+
+
 async def test_an_outage_is_waited_for():
     """
     A host that has answered before may fail for a while: what is to be asked waits, one probe

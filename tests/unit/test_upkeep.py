@@ -222,7 +222,7 @@ async def test_a_file_that_cannot_be_removed_holds_nobody_up(
             with pytest.raises(StoreError, match=told):
                 await delete(lake.catalog, store, DatasetQuery(identifier={"id": key}), at=NOON)
             assert await lake.catalog.doomed() == [stuck]
-        await publish(store, await stage(store, b"debris"), "main/debris")
+        await publish(store, await stage(store, b"debris"), "main/stage=raw/debris")
 
         found = await verify(lake.catalog, store)
         assert (found.is_sound, found.files, list(found.undeleted)) == (True, 3, [stuck])
@@ -358,21 +358,23 @@ async def test_debris_is_removed_in_portions(
     lake: Lake, files: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    So that nobody who wants to publish waits for long; the first ones are named.
+    So that nobody who wants to publish waits for long; the first ones are named. How many were
+    looked at is told more often than they are looked up.
     """
     monkeypatch.setattr(removing, "PAGE", 20)
+    monkeypatch.setattr(removing, "TOLD_AFTER", 8)
     monkeypatch.setattr(removing, "AT_ONCE", 7)
     monkeypatch.setattr(removing, "MOST_NAMED", 10)
     await lake.run(offering(*[offer(number) for number in range(30)]))
     for number in range(30):
-        await publish(files, await stage(files, b"%d" % number), f"debris/{number:02}")
+        await publish(files, await stage(files, b"%d" % number), f"main/stage=raw/{number:02}")
     told: list[int] = []
 
     collected = await collect(lake.catalog, files, on_progress=told.append)
 
     assert (collected.unreferenced, collected.unreferenced_bytes) == (30, 50)
-    assert collected.paths == [f"debris/{number:02}" for number in range(10)]
-    assert told == [20, 40, 60]
+    assert collected.paths == [f"main/stage=raw/{number:02}" for number in range(10)]
+    assert told == [8, 16, 24, 32, 40, 48, 56, 60]
     assert len(await kept(lake)) == len([each async for each in files.list()]) == 30
     await lake.check()
 

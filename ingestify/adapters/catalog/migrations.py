@@ -79,8 +79,10 @@ def _application_id(path: Path) -> int:
     Asked through SQLite: closing a file of our own would give back all locks that this process
     has on it, also those of other connections (https://sqlite.org/howtocorrupt.html, 2.2).
     """
+    sql = load_statements("")
     with closing(_connect_to_look(path, at_log=False)) as connection:
-        found: int = connection.execute(load_statements("")["get_application_id"]).fetchone()[0]
+        connection.execute(sql["take_what_is_there"])
+        found: int = connection.execute(sql["get_application_id"]).fetchone()[0]
     return found
 
 

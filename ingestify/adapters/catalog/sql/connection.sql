@@ -48,6 +48,10 @@ ROLLBACK TO SAVEPOINT one_commit;
 -- name: release_savepoint
 RELEASE SAVEPOINT one_commit;
 
+-- Lets SQLite read the first page of a file that a crash left shorter than that page says.
+-- name: take_what_is_there
+PRAGMA writable_schema = ON;
+
 -- name: get_application_id
 PRAGMA application_id;
 
