@@ -20,6 +20,7 @@ from ingestify.cli.screen import (
     plural,
     say,
     write,
+    write_json,
     write_records,
 )
 from ingestify.cli.session import Session, printable
@@ -82,8 +83,11 @@ def list_command(
 @Filters
 @click.option("--reason", required=True, metavar="TEXT", help="Why; it is kept.")
 @click.option("--yes", is_flag=True, help="Do not ask, however many they are.")
+@json_option
 @lake_options
-def invalidate_command(session: Session, *, filters: Sequence[str], reason: str, yes: bool) -> int:
+def invalidate_command(
+    session: Session, *, filters: Sequence[str], reason: str, yes: bool, as_json: bool
+) -> int:
     """Mark the newest revision of datasets as wrong.
 
     Nothing is deleted: their files are asked for again, unconditionally, at the next run.
@@ -101,6 +105,9 @@ def invalidate_command(session: Session, *, filters: Sequence[str], reason: str,
             say("Nothing was changed.")
             return WRONG_USAGE
         marked = await catalog.invalidate(query, reason=reason, at=SystemClock().now())
+        if as_json:
+            write_json({"found": number, "invalidated": marked})
+            return 0
         write(f"{plural(marked, 'dataset')} invalidated; the next run asks for their files again.")
         if marked < number:
             say(f"{number - marked} had no revision to invalidate, or it was invalid before.")
