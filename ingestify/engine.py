@@ -209,6 +209,7 @@ class Engine:
         query: DatasetQuery | None = None,
         *,
         on_progress: Callable[[int, int, int], None] | None = None,
+        on_listed: Callable[[int], None] | None = None,
         **filters: Any,
     ) -> Verification:
         """Compare every stored File of what *query*, or *filters*, find with its bytes.
@@ -216,7 +217,9 @@ class Engine:
         Without either it is all of the lake. See `ingestify.upkeep.verify`.
         """
         query = query or (self.store.query(**filters) if filters else EVERYTHING)
-        return await verify(self.catalog, self._ports.store, query, on_progress=on_progress)
+        return await verify(
+            self.catalog, self._ports.store, query, on_progress=on_progress, on_listed=on_listed
+        )
 
     async def repair(self, found: Verification, **chosen: Any) -> RunSummary:
         """Ask the providers for the damaged Files that were *found*, and for nothing else.

@@ -12,7 +12,7 @@ import binascii
 import html
 import re
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
@@ -34,30 +34,36 @@ class Redactor:
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._secrets: set[str] = set()
         self._credentials: set[str] = set()
-        self._in_texts = Finder(())
-        self._in_data = Finder(())
+        self._in_texts = Finder()
+        self._in_data = Finder()
         self._last: tuple[str, ...] = ()
         self.learn(secrets)
 
     def learn(self, secrets: Iterable[str]) -> None:
         """Know these, too, as what no message may hold."""
-        known = {part for secret in secrets for part in _parts(secret) if len(part) >= SHORTEST}
-        if not known <= self._secrets:
-            self._secrets |= known
-            self._in_texts = Finder(self._secrets, self._credentials)
+        parts = {part for secret in secrets for part in _parts(secret) if len(part) >= SHORTEST}
+        if new := parts - self._secrets:
+            self._secrets |= new
+            self._in_texts.add(Forms(new))
 
     def learn_credentials(self, credentials: tuple[str, ...]) -> None:
-        """Know these, too, as what is kept nowhere: header values, parameters and userinfo."""
+        """Know these, too, as what is kept nowhere: header values, parameters and userinfo.
+
+        A Run may renew them many times, and all of them stay known: only new ones cost anything.
+        """
         if credentials == self._last:  # nearly always: this is called for every request
             return
         self._last = credentials
         parts = {part for each in credentials for part in _parts(each)}
         known = {part for part in parts if len(part) >= SHORTEST_IN_DATA}
-        self.learn(credentials)
-        if not known <= self._credentials:
-            self._credentials |= known
-            self._in_data = Finder(self._credentials)
-            self._in_texts = Finder(self._secrets, self._credentials)
+        if new := known - self._credentials:
+            self._credentials |= new
+            self._secrets |= new
+            forms = Forms(new)
+            beginnings = {each[: max(SHORTEST_PART, len(each) // 4)] for each in new}
+            self._in_data.add(forms)
+            self._in_texts.add(forms, cut=Forms(beginnings, REST_OF_WORD))
+        self.learn(credentials)  # their short parts
 
     def holds_secret(self, text: str) -> bool:
         """Whether a known secret stands in *text*."""
@@ -106,31 +112,63 @@ class Redactor:
         return self.holds_secret(told)
 
 
-class Finder:
-    """Finds *secrets*, and what begins like those that *may be cut*, in any form, in a text.
+class Forms:
+    """Some *secrets*, each with whatever *follows* it, in any form.
 
     Letters and digits are written alike in all forms. A text without the longest row of them, of
     any of the secrets, holds none of these; that is quickly seen of nearly all texts.
     """
 
-    def __init__(self, secrets: Iterable[str], may_be_cut: Iterable[str] = ()) -> None:
+    def __init__(self, secrets: set[str], follows: str = "") -> None:
         longest_first = sorted(secrets, key=lambda each: (-len(each), each))
-        beginnings = {each[: max(SHORTEST_PART, len(each) // 4)] for each in may_be_cut}
-        forms = ["".join(map(_any_form, each)) for each in longest_first]
-        forms += ["".join(map(_any_form, each)) + REST_OF_WORD for each in sorted(beginnings)]
-        rows = {max(ALIKE.findall(each), key=len) for each in (*longest_first, *beginnings)}
-        self.is_idle = not forms
+        forms = ("".join(map(_any_form, each)) + follows for each in longest_first)
         self._pattern = re.compile("|".join(forms))
+        rows = {max(ALIKE.findall(each), key=len) for each in secrets}
         # Of rows within one another, the shortest is enough.
         self._rows = [row for row in rows if not any(o in row for o in rows - {row})]
 
+    def spans(self, text: str) -> Iterator[tuple[int, int]]:
+        """Where in *text* they stand."""
+        if any(row in text for row in self._rows):
+            yield from (found.span() for found in self._pattern.finditer(text))
+
+
+class Finder:
+    """Finds secrets, and of those that may be cut also what begins like them, in a text."""
+
+    def __init__(self) -> None:
+        self._whole: list[Forms] = []
+        self._cut: list[Forms] = []
+
+    def add(self, whole: Forms, cut: Forms | None = None) -> None:
+        """Find these, too."""
+        self._whole.append(whole)
+        if cut is not None:
+            self._cut.append(cut)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is nothing that could be found."""
+        return not self._whole
+
     def is_in(self, text: str) -> bool:
         """Whether there is something to be found in *text*."""
-        return any(row in text for row in self._rows) and bool(self._pattern.search(text))
+        return any(any(forms.spans(text)) for forms in (*self._whole, *self._cut))
 
     def mask(self, text: str) -> str:
-        """*text* with all that is found replaced."""
-        return self._pattern.sub(MASK, text) if any(row in text for row in self._rows) else text
+        """*text* with all that is found replaced; what is cut, only beside what is whole."""
+        return _masked(text, self._whole, lambda rest: _masked(rest, self._cut, str))
+
+
+def _masked(text: str, sought: Iterable[Forms], leave: Callable[[str], str]) -> str:
+    """*text* with all that is *sought* replaced, and *leave* applied to what is between."""
+    pieces: list[str] = []
+    end = 0
+    for start, stop in sorted(span for forms in sought for span in forms.spans(text)):
+        if start >= end:  # else it overlaps with the one before, and belongs to it
+            pieces += (leave(text[end:start]), MASK)
+        end = max(end, stop)
+    return "".join((*pieces, leave(text[end:])))
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -52,13 +52,17 @@ def verify_command(session: Session, *, filters: Sequence[str], repair: bool, as
             tally.doing = f"reading files, {damaged} damaged" if damaged else "reading files"
             tally.done, tally.total = done, total
 
+        def show_search(looked_at: int) -> None:
+            tally.doing = "looking for files that no revision has"
+            tally.done, tally.total = looked_at, None
+
         if query is not None:
             await count_some(engine.catalog, query, filters)
-        found = await engine.verify(query, on_progress=show)
+        found = await engine.verify(query, on_progress=show, on_listed=show_search)
         if repair and found.damaged_current:
             runs.append(await engine.repair(found))
             if runs[0].status is RunStatus.FINISHED:
-                found = await engine.verify(query, on_progress=show)
+                found = await engine.verify(query, on_progress=show, on_listed=show_search)
         return found
 
     outcome = supervise(session, config, work, tally=tally)

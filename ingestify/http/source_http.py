@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from typing import Any, Protocol, TypeAlias, TypeVar, cast
@@ -22,13 +23,15 @@ from ingestify.model.addresses import fill, masked
 from ingestify.model.catalog import ListValidators
 from ingestify.model.http import HttpSettings
 from ingestify.model.resource import HttpOptions, NotModified
+from ingestify.ports import Source
 from ingestify.redaction import Redactor
-from ingestify.throttle import Slot
+from ingestify.throttle import Slot, released
 
 T = TypeVar("T")
 
 INLINE = 1024 * 1024  # bytes; what is larger is decoded in a thread
 PAGE = 500  # entries after which others get their turn
+LONG = 5.0  # seconds; what is shorter is no reason to ask for a list a second time
 
 Conditional: TypeAlias = tuple[str | None, str | None]
 """ETag and Last-Modified of what we have, as the provider sent them."""
@@ -54,9 +57,13 @@ class _NoRoomError(IngestifyError):
 class Receiver(Protocol):
     """The part of `Client` that is needed here."""
 
+    source: Source
     settings: HttpSettings
     redactor: Redactor
     memory: Memory
+
+    @property
+    def cooling_for(self) -> float: ...
 
     def resolve(self, url: str, params: Mapping[str, Any] | None = None) -> str: ...
 
@@ -72,6 +79,23 @@ class Receiver(Protocol):
         slot: Slot | None = None,
         log_in: bool = True,
     ) -> T | NotModified: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A slot that gives the share of a body up, too, where its provider has to be waited for.
+
+    That may take hours. The share is taken anew when the body comes.
+    """
+
+    slot: Slot | None
+    hold: Hold
+    client: Receiver
+
+    def released(self) -> AbstractAsyncContextManager[Any]:
+        if self.client.cooling_for > LONG:
+            self.hold.release()
+        return released(self.slot)
 
 
 class ClientHttp:
@@ -90,7 +114,9 @@ class ClientHttp:
         memory: Memory | None = None,
     ) -> None:
         self._client = client
-        self._holder = Holder((memory or client.memory) if log_in else None)
+        counting = (memory or client.memory) if log_in else None
+        # Only lists are held for long: what loaders ask for is given back before they go on.
+        self._holder = Holder(counting, id(client.source) if memory is None else None)
         self._on_refused = on_refused
         self._slot = slot
         self._log_in = log_in
@@ -185,7 +211,7 @@ class ClientHttp:
                     conditional=conditional,
                     options=HttpOptions(max_body_bytes=self._client.settings.max_list_bytes),
                     headers=headers,
-                    slot=self._slot,
+                    slot=_Waiting(self._slot, hold, self._client),
                     log_in=self._log_in,
                 )
             except _NoRoomError as exc:
@@ -194,6 +220,13 @@ class ClientHttp:
 
     async def _read(self, answer: Answer, *, hold: Hold) -> bytes:
         """The decoded body of *answer*, which the Source has looked at."""
+        try:
+            return await self._read_into(hold, answer)
+        except BaseException:
+            hold.release()  # it may be long until the next attempt
+            raise
+
+    async def _read_into(self, hold: Hold, answer: Answer) -> bytes:
         most = self._client.settings.max_list_bytes
         announced = None if answer.coding else answer.length
         expected = most if announced is None else min(announced, most)

@@ -82,8 +82,9 @@ class Spending:
         self._used_up: str | None = None  # which of the limits
         self._passed_over = 0
         self._least_needed: int | None = None  # requests, of a Dataset that was passed over
-        self._has_begun = False  # whether any Task was
+        self._begun = 0  # Tasks, without those that were dropped again
         self.drops_unbegun = False
+        self.has_refused = False  # whether anything was kept from being begun
 
     @property
     def ends_at(self) -> float | None:
@@ -93,13 +94,13 @@ class Spending:
 
     @property
     def error(self) -> str | None:
-        """Which budget kept the Run from doing all, how much was used, and how to go on."""
+        """Which budget is used up, how much was used, and how to go on.
+
+        The Run may have done all nevertheless, unless the budget has refused something.
+        """
         budget = self.budget
         if self._is_too_small_for_lists:
-            return (
-                f"max_requests = {budget.max_requests} is too small for the lists alone: they took"
-                f" {self._elsewhere} requests, and no dataset was begun; raise it"
-            )
+            return f"{self._too_small}, and no dataset was begun; raise it"
         match self._used_up:
             case "max_requests":
                 used = f"{self.requests} of {budget.max_requests} requests were made"
@@ -121,11 +122,26 @@ class Spending:
     @property
     def _is_too_small_for_lists(self) -> bool:
         """Whether another Run like this one would get no further, since lists come first."""
-        most = self.budget.max_requests
-        if self._has_begun or most is None:
+        if self._begun:
             return False
-        needed = self._least_needed
-        return self._used_up == "max_requests" or (needed is not None and needed <= most)
+        needed, most = self._least_needed, self.budget.max_requests
+        fits = needed is not None and most is not None and needed <= most
+        return self._used_up is not None or fits
+
+    @property
+    def _too_small(self) -> str:
+        budget = self.budget
+        match self._used_up:
+            case "max_bytes":
+                most, received = map(size_in_words, (budget.max_bytes or 0, self.received_bytes))
+                return f"max_bytes = {most} is too small for the lists alone: {received} came"
+            case "max_duration":
+                return f"max_duration = {budget.max_duration} is too short: it has passed"
+            case _:
+                return (
+                    f"max_requests = {budget.max_requests} is too small for the lists alone:"
+                    f" they took {self._elsewhere} requests"
+                )
 
     async def watch(self) -> None:
         """Keep an eye on the time, until cancelled."""
@@ -153,16 +169,16 @@ class Spending:
         """
         if not self._admission.locked() and self._fits(requests):
             return self._begin(requests)
-        if self._used_up is not None:
-            return None
         allowance: TaskAllowance | None = None
-        try:
-            async with slot.released(), self._admission:
-                allowance = await self._wait_for_room(requests)
-        except BaseException:
-            if allowance is not None:
-                self.leave(allowance)
-            raise
+        if self._used_up is None:
+            try:
+                async with slot.released(), self._admission:
+                    allowance = await self._wait_for_room(requests)
+            except BaseException:
+                if allowance is not None:
+                    self.leave(allowance)
+                raise
+        self.has_refused = self.has_refused or allowance is None
         return allowance
 
     async def _wait_for_room(self, requests: int) -> TaskAllowance | None:
@@ -191,7 +207,7 @@ class Spending:
         if self._free is not None:
             self._free -= requests
         self._tasks.add(allowance)
-        self._has_begun = True
+        self._begun += 1
         return allowance
 
     def _fits(self, requests: int) -> bool:
@@ -216,6 +232,7 @@ class Spending:
             if self._used_up is not None and may_wait and self._tasks:
                 await self._changed.wait()
             elif self._used_up is not None and (may_wait or self._free == 0):
+                self.has_refused = True
                 raise self._cause()
             elif self._free is None or self._free > 0:
                 self.take_free()
@@ -248,8 +265,14 @@ class Spending:
 
     def deny(self) -> None:
         """Raise that no request is left."""
+        self.has_refused = True
         self._close("max_requests")
         raise self._cause()
+
+    def drop_begun(self) -> None:
+        """A Task that was begun comes too late."""
+        self.has_refused = True
+        self._begun -= 1
 
     # For Allowances
 
@@ -303,6 +326,7 @@ class TaskAllowance:
         self.spare = requests
         self._spending = spending
         self._has_begun = False
+        self._is_dropped = False
         self._waiting: set[CancelScope] = set()
 
     async def take(self, *, may_wait: bool) -> None:
@@ -327,15 +351,22 @@ class TaskAllowance:
             BudgetUsedUpError: it would be the first one of a Task that comes too late.
         """
         if self._spending.drops_unbegun and not self._has_begun:
+            self._drop()
             raise BudgetUsedUpError("the budget is used up")
         self._has_begun = True
         self._spending.begin()
 
     def drop_if_unbegun(self) -> None:
         """Wait no longer to be let through, unless something of the Task has arrived."""
-        if not self._has_begun:
+        if not self._has_begun and self._waiting:
+            self._drop()
             for scope in self._waiting:
                 scope.cancel()
+
+    def _drop(self) -> None:
+        if not self._is_dropped:
+            self._is_dropped = True
+            self._spending.drop_begun()
 
     def paid(
         self, turn: AbstractAsyncContextManager[Turn], *, may_wait: bool

@@ -101,16 +101,19 @@ class Choosing:
     ) -> None:
         self.failed: list[SelectorRun] = []
         self.warnings: list[str] = []
-        self.wanted: dict[str, set[str]] = {}  # by bucket: the keys of what plans want in all
+        self.wanted: dict[str, set[str]] = {}  # by bucket, if it is known: the keys of all wanted
         self.names = _narrowing_names(plans, offered)  # that a caller may use; none: any
         self._offered = offered
         self._narrowing = narrowing
         self._redactor = redactor
         self._chosen: dict[tuple[str, str], SelectorRun] = {}
+        self._unclear: set[str] = set()  # buckets where a plan does not get what it names
         self._source = plans[0].source.name
         for plan in plans:
             for pattern in plan.scope.patterns:
                 self._choose(plan, pattern)
+        for bucket in self._unclear:  # it may be a mistake: then something else is wanted
+            del self.wanted[bucket]
         if narrowing.values and not self._chosen:
             self.warnings.append(f"{self._source}: nothing of what its plans want has {narrowing}")
 
@@ -187,6 +190,7 @@ class Choosing:
 
     def _fail(self, plan: Plan, text: str) -> None:
         text = f"{self._source}: {text}"
+        self._unclear.add(plan.scope.bucket)
         self.failed.append(failed(plan, Selector(), "selector", text, self._redactor))
 
 

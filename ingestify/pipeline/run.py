@@ -146,6 +146,7 @@ class Run:
     _held: list[HeldPlan] = field(default_factory=list)
     _warnings: list[str] = field(default_factory=list)
     _misses: bool = False  # something that was asked for by name is nowhere
+    _is_unresolved: bool = False  # nobody knows which Selectors there are
     _selector_runs: list[SelectorRun] = field(default_factory=list)
     _clients: dict[Source, Client] = field(default_factory=dict)
     _lanes: list[Lane] = field(default_factory=list)
@@ -190,8 +191,9 @@ class Run:
             raise
         if error is not None:
             return await self._close(RunStatus.FAILED, str(error))
-        stopped = self.stop.requested or any(lane.stop.requested for lane in self._lanes)
-        stopped = stopped or self._spending.error is not None
+        causes = [lane.stop.cause for lane in self._lanes if lane.stop.requested]
+        stopped = self.stop.requested or self._short_of_budget is not None
+        stopped = stopped or not all(isinstance(each, BudgetUsedUpError) for each in causes)
         return await self._close(RunStatus.ABORTED if stopped else RunStatus.FINISHED, None)
 
     async def _begin(self) -> None:
@@ -286,6 +288,7 @@ class Run:
             self.stop.on_request(scope.cancel)
             self._spending.stop.on_request(scope.cancel)
             resolution = await resolve(plans, self._clients, self.order.narrowing)
+        self._is_unresolved = scope.cancelled_caught
         if not self._held:  # else some of what is wanted is unknown here
             await resolution.settle(self.ports.catalog, run_id=self.run_id)
         self._misses = resolution.misses
@@ -468,9 +471,19 @@ class Run:
     def _stopped_because(self) -> str | None:
         causes = [lane.stop.cause for lane in self._lanes if lane.stop.cause is not None]
         said = [str(cause) for cause in causes if not isinstance(cause, BudgetUsedUpError)]
-        if self._spending.error is not None:
-            said.append(self._spending.error)
+        if self._short_of_budget is not None:
+            said.append(self._short_of_budget)
         return "; ".join(dict.fromkeys(said)) or None
+
+    @property
+    def _short_of_budget(self) -> str | None:
+        """What the budget says, if it kept the Run from something: all may be done nevertheless."""
+        is_cut_short = self._spending.has_refused or self._is_unresolved
+        is_cut_short = is_cut_short or any(
+            each.status is SelectorStatus.STOPPED or each.counters.not_reached
+            for each in self._selector_runs
+        )
+        return self._spending.error if is_cut_short else None
 
 
 def first_of(exc: BaseException) -> BaseException:

@@ -89,6 +89,10 @@ class SimulatedDisk:
             file = folder.names[name] = SimulatedFile(self._now())
             return self._open(file, can_write=True)
 
+    def append(self, path: str) -> int:
+        with self._lock:
+            return self._open(self._node(path), can_write=True)
+
     def open(self, path: str) -> int:
         with self._lock:
             return self._open(self._node(path), can_read=True)

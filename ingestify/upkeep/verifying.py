@@ -88,11 +88,13 @@ async def verify(
     query: DatasetQuery = DatasetQuery(),  # noqa: B008  # a frozen value
     *,
     on_progress: Progress | None = None,
+    on_listed: Callable[[int], None] | None = None,
 ) -> Verification:
     """Read every File of every Revision of what *query* finds, and mark what is damaged.
 
     A current File that is damaged is asked for at the next Run. Marks of Files that turn out to
-    be sound are taken away. Safe while Runs go on.
+    be sound are taken away. Safe while Runs go on. *on_listed* hears how many objects were looked
+    at in the search for those that no File has, which comes last.
 
     Raises:
         StoreUnavailableError: this user may not read a File, which is no damage; nothing was
@@ -108,7 +110,7 @@ async def verify(
         after = page[-1].row_id
     count: tuple[int | None, int | None] = (None, None)
     if not shared and _is_unrestricted(query):
-        count = await count_unreferenced(catalog, store)
+        count = await count_unreferenced(catalog, store, on_progress=on_listed)
     return Verification(
         files=work.files,
         bytes=work.bytes,

@@ -12,6 +12,7 @@ from tracing import CALLS, Call, counts_at, read_log, traced_run
 
 WATCHED = ("-e", f"trace={','.join(f'?{name}' for name in CALLS)}")
 KILLS_EACH = 12 if IS_LONG else 1  # for each kind of call
+TRIES = 6  # for a kind of call that has killed nobody: which thread makes it is left to chance
 ERRORS_EACH = 6 if IS_LONG else 1  # for each kind of call and of error
 THINGS = 5
 
@@ -100,7 +101,8 @@ class TestKills:
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         """
-        Whichever call is the last one of a Run, no row lies, and the Runs after it go on.
+        Whichever call is the last one of a Run, no row lies, and the Runs after it go on. Each
+        kind of call has been the last one.
         """
         chance = dice("disk calls")
         kills: dict[str, int] = {}
@@ -111,7 +113,10 @@ class TestKills:
             moments = counts_at(read_log(log), str(lake.folder))
             assert {"write", "pwrite64", "fsync", "fdatasync", "link", "unlink"} <= set(moments)
             for name, numbers in moments.items():
-                for number in chance.sample(numbers, min(KILLS_EACH, len(numbers))):
+                chosen = chance.sample(numbers, min(max(KILLS_EACH, TRIES), len(numbers)))
+                for tried, number in enumerate([*chosen, 1]):  # the very first one is always made
+                    if tried >= KILLS_EACH and kills.get(name):
+                        break
                     lake.things.change()
                     inject = f"inject={name}:signal=KILL:when={number}"
                     done = await traced_run(lake, log, *WATCHED, "-e", inject)
@@ -122,7 +127,7 @@ class TestKills:
             await lake.good_run()
         told = ", ".join(f"{name} {count}" for name, count in kills.items())
         tell(capsys, f"killed at disk calls: {sum(kills.values())} ({told}); rows that lied: 0")
-        assert sum(kills.values()) >= len(kills) / 2
+        assert all(kills.values()), told
 
 
 class TestErrors:

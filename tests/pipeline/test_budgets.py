@@ -265,6 +265,165 @@ async def test_a_byte_budget_less_than_one_dataset_still_brings_it() -> None:
     assert len(fetcher.requests) == 6
 
 
+def two_lists() -> FakeFetcher:
+    """What `ListSource` asks for to find one Dataset in each of two lists: 26 B, 11 B, 11 B."""
+    return FakeFetcher(
+        {
+            f"{BASE}selectors.json": FakeAnswer(body=b'[{"list":"a"},{"list":"b"}]'),
+            f"{BASE}list-a.json": FakeAnswer(body=b'[{"id": 1}]'),
+            f"{BASE}list-b.json": FakeAnswer(body=b'[{"id": 2}]'),
+            f"{BASE}data/1-v1.json": FakeAnswer(body=b'"1234567890"'),
+            f"{BASE}data/2-v1.json": FakeAnswer(body=b'"1234567890"'),
+        }
+    )
+
+
+async def test_a_byte_budget_that_is_just_enough_has_kept_the_run_from_nothing() -> None:
+    """
+    A Run that has done all is finished, although its last body has used up the budget. One that
+    has not looked at a list is not, although it has left out nothing that was listed.
+    """
+    source = ListSource("lists", base_url=BASE)
+    whole = await Lake(fetcher=two_lists()).run(source)
+    total = whole.received_bytes
+    assert outcome(whole) == {"stored": 2}
+
+    summary = await Lake(fetcher=two_lists()).run(source, budget=Budget(max_bytes=total))
+    assert (summary.exit_code, summary.status, summary.error) == (0, "finished", None)
+    assert outcome(summary) == {"stored": 2}
+
+    least = total - len(b'[{"id": 2}]') - len(b'"1234567890"')
+    summary = await Lake(fetcher=two_lists()).run(source, budget=Budget(max_bytes=least))
+    assert (summary.exit_code, outcome(summary)) == (4, {"stored": 1})
+    assert [each.status for each in summary.selectors] == ["complete", "stopped"]
+    assert "run again to go on from here" in (summary.error or "")
+
+
+async def test_time_that_is_up_in_the_last_file_has_kept_the_run_from_nothing() -> None:
+    """
+    What is in flight then is all there was: the Run is finished.
+    """
+    clock, gate = VirtualClock(auto=False), Event()
+    fetcher = FakeFetcher({f"{BASE}1.json": FakeAnswer(body=b"{}", after=gate)})
+    lake = Lake(fetcher=fetcher, clock=clock)
+    summaries = []
+
+    async def execute() -> None:
+        source = offering(offer(1, files={"a": f"{BASE}1.json"}))
+        summaries.append(await lake.run(source, budget=Budget(max_duration=timedelta(seconds=30))))
+
+    async with create_task_group() as tg:
+        tg.start_soon(execute)
+        await wait_all_tasks_blocked()
+        await clock.advance(40)
+        assert not summaries
+        gate.set()
+    (summary,) = summaries
+    assert (summary.exit_code, summary.error, outcome(summary)) == (0, None, {"stored": 1})
+
+
+@pytest.mark.parametrize("most", [1, 30])
+async def test_a_byte_budget_that_goes_on_lists_alone_is_said_to_be_too_small(most: int) -> None:
+    """
+    Running again would receive the same lists again.
+    """
+    lake, source = Lake(fetcher=two_lists()), ListSource("lists", base_url=BASE)
+    for _ in range(2):
+        summary = await lake.run(source, budget=Budget(max_bytes=most))
+        assert (summary.exit_code, summary.counters.stored) == (4, 0)
+        assert summary.error == (
+            f"max_bytes = {most} B is too small for the lists alone: {summary.received_bytes} B"
+            " came, and no dataset was begun; raise it"
+        )
+
+
+async def test_a_time_that_goes_on_lists_alone_is_said_to_be_too_short() -> None:
+    """
+    The next Run would begin with the same lists.
+    """
+    clock, gate = VirtualClock(auto=False), Event()
+    fetcher = FakeFetcher({f"{BASE}selectors.json": FakeAnswer(body=b"[]", after=gate)})
+    lake = Lake(fetcher=fetcher, clock=clock)
+    summaries = []
+
+    async def execute() -> None:
+        budget = Budget(max_duration=timedelta(seconds=30))
+        summaries.append(await lake.run(ListSource("lists", base_url=BASE), budget=budget))
+
+    async with create_task_group() as tg:
+        tg.start_soon(execute)
+        await wait_all_tasks_blocked()
+        await clock.advance(31)
+    (summary,) = summaries
+    assert (summary.exit_code, summary.error) == (
+        4,
+        "max_duration = 0:00:30 is too short: it has passed, and no dataset was begun; raise it",
+    )
+
+
+async def test_a_dataset_that_only_waited_for_its_host_was_not_begun() -> None:
+    """
+    Where lists take so many turns of a host that the time is up before a file's, so they will in
+    the next Run.
+    """
+    clock = VirtualClock(auto=False)
+    fetcher = two_lists()
+    lake, source = Lake(fetcher=fetcher, clock=clock), ListSource("lists", base_url=BASE)
+    source.limits = Limits(requests_per_second=0.01)
+    summaries = []
+
+    async def execute() -> None:
+        budget = Budget(max_duration=timedelta(seconds=150), max_bytes=1000)
+        summaries.append(await lake.run(source, budget=budget, workers=1))
+
+    with fail_after(30):
+        async with create_task_group() as tg:
+            tg.start_soon(execute)
+            for _ in range(25):
+                await wait_all_tasks_blocked()
+                if summaries:
+                    break
+                await clock.advance(10)
+    (summary,) = summaries
+    assert (summary.exit_code, outcome(summary)) == (4, {"not_reached": 1})
+    assert "max_duration = 0:02:30 is too short" in (summary.error or "")
+
+
+async def test_selectors_that_never_get_clean_do_not_use_up_every_run() -> None:
+    """
+    Where one Dataset of each fails for ever, and asking for those is all that the budget allows,
+    what is new elsewhere is fetched nevertheless, and so are they asked for.
+    """
+    fetcher = FakeFetcher()
+    lake, source = Lake(fetcher=fetcher), ListSource("lists", base_url=BASE)
+
+    def serve(name: str, key: int, answer: FakeAnswer) -> None:
+        fetcher.answer(f"{BASE}list-{name}.json", FakeAnswer(body=b'[{"id": %d}]' % key))
+        fetcher.answer(f"{BASE}data/{key}-v1.json", answer)
+
+    names = ", ".join(f'{{"list": "{name}"}}' for name in "abcd")
+    fetcher.answer(f"{BASE}selectors.json", FakeAnswer(body=f"[{names}]".encode()))
+    for name, key in (("a", 1), ("b", 2)):
+        serve(name, key, FakeAnswer(status=404))
+    for name, key in (("c", 100), ("d", 200)):
+        serve(name, key, FakeAnswer(body=b"{}"))
+    await lake.run(source)
+    assert await lake.ids() == [100, 200]
+
+    for number in range(1, 25):
+        for name, key in (("c", 100), ("d", 200)):
+            serve(name, key + number, FakeAnswer(body=b"{}"))
+        summary = await lake.run(source, budget=Budget(max_requests=5), workers=1)
+        assert summary.requests == 5
+
+    stored = await lake.ids()
+    assert any(100 < each < 200 for each in stored)
+    assert any(each > 200 for each in stored)
+    for key in (1, 2):
+        url = f"{BASE}data/{key}-v1.json"
+        assert sum(each.url == url for each in fetcher.requests) > 6
+
+
 async def test_time_that_is_up() -> None:
     """
     After its time a Run begins nothing more, and ends once what is in flight has.

@@ -256,6 +256,37 @@ async def test_what_is_not_wanted_any_more_does_not_count_as_failed(lake: Lake) 
     assert await lake.catalog.failures() == []
 
 
+@pytest.mark.parametrize(
+    "mistyped", [{"slcie": "a"}, {"slcie": "> 1"}, {"slice": "A"}, {"slice": ["b", "A"]}]
+)
+async def test_a_mistake_in_a_plan_makes_nothing_count_as_done(
+    lake: Lake, mistyped: object
+) -> None:
+    """
+    What failed in a Selector goes on counting while its plan names what nothing has: it may be
+    wanted. The mistake itself counts once, until it is mended. Other buckets are not concerned.
+    """
+
+    def broken() -> None:
+        raise ValueError("broken")
+
+    source = offering(a=[broken], b=[offer(2)])
+    await lake.run(plan_of(source), plan_of(source, bucket="other"))
+    first, second = await lake.catalog.failures()
+    assert (first.code, second.code) == ("bug", "bug")
+
+    for _ in range(2):
+        await lake.run(
+            plan_of(source, selector=mistyped),
+            plan_of(source, selector={"slice": "b"}, bucket="other"),
+        )
+        assert sorted(each.code for each in await lake.catalog.failures()) == ["bug", "selector"]
+    await lake.run(plan_of(source, selector={"slice": "a"}))
+    assert [each.code for each in await lake.catalog.failures()] == ["bug"]
+    await lake.run(plan_of(source, selector={"slice": "b"}))
+    assert await lake.catalog.failures() == []
+
+
 async def test_a_dataset_whose_feed_is_given_up_does_not_count_as_failed(lake: Lake) -> None:
     """
     A Dataset that failed, and then is found up to date or is not listed any more, has not failed.

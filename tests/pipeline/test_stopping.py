@@ -169,7 +169,8 @@ async def test_a_fatal_error_ends_the_run(lake: Lake, where: str) -> None:
     assert summary.counters.is_balanced
     assert await lake.ids() == ([] if where == "discover_selectors" else await lake.ids())
     if where in ("fetch_dataset_files", "login", "check_answer"):
-        assert await lake.ids() == [1]
+        # While 2 waits for a login, 3 may be done; what is done is kept.
+        assert await lake.ids() in ([1], [1, 3])
     await lake.check()
     assert [run.status for run in await lake.catalog.runs()] == ["failed"]
     assert (await lake.run(raising("nowhere"))).exit_code == 0

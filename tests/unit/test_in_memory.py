@@ -132,3 +132,57 @@ async def test_what_is_not_counted_never_waits():
     with Holder(None).hold() as hold:
         assert hold.try_take(10**12)
         await hold.take(10**13)
+
+
+async def test_bodies_of_one_holder_do_not_wait_for_each_other():
+    """
+    Two that queued up at the same time: with the first share, the other one may go on as well.
+    """
+    memory = Memory(BIG)
+    first, mine = Holder(memory), Holder(memory)
+    share = await memory.take(BIG, first)
+    ended = []
+
+    async def take_two():
+        with mine.hold() as one, mine.hold() as other:
+            async with anyio.create_task_group() as tg:
+                tg.start_soon(one.take, BIG)
+                tg.start_soon(other.take, BIG)
+        ended.append("mine")
+
+    async def take_one():
+        with Holder(memory).hold() as hold:
+            await hold.take(BIG)
+        ended.append("other")
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tg:
+            tg.start_soon(take_two)
+            await wait_all_tasks_blocked()
+            tg.start_soon(take_one)
+            await wait_all_tasks_blocked()
+            assert ended == []
+            memory.give_back(share, first)
+    assert ended == ["mine", "other"]
+    assert memory.taken == 0
+
+
+async def test_the_first_share_of_a_source_waits_for_nobody():
+    """
+    Further ones do, also for those of the same source; when it has none left, the next is first.
+    """
+    memory = Memory(BIG)
+    stranger = await memory.take(BIG)
+    one, other = Holder(memory, "a"), Holder(memory, "a")
+    with one.hold() as first, other.hold() as second:
+        assert first.try_take(2 * BIG)
+        assert memory.taken == 2 * BIG
+        assert not second.try_take(BIG)
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as tg:
+                tg.start_soon(second.take, BIG)
+                await wait_all_tasks_blocked()
+                first.release()
+        assert memory.taken == 2 * BIG
+    memory.give_back(stranger)
+    assert memory.taken == 0

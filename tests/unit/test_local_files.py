@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from ingestify.adapters.files.disk import SystemDisk
-from ingestify.adapters.files.local import SMALL, LocalFileStore
+from ingestify.adapters.files.local import PIECE, SMALL, LocalFileStore
 from ingestify.errors import StoreError, StoreUnavailableError
 from ingestify.testing.contracts.files import paths, pattern, publish, stage
 from ingestify.testing.disk import SimulatedDisk
@@ -41,7 +42,7 @@ class TestedDisk:
             if code := self.fail(name, what, number):
                 raise OSError(code, "told to fail", what)
             result = getattr(SystemDisk(), name)(*args, **options)
-            if name in ("create", "open", "open_lock"):
+            if name in ("create", "append", "open", "open_lock"):
                 self.opened[result] = args[0]
             return result
 
@@ -909,3 +910,91 @@ async def test_emptied_folders_go_with_the_last_of_their_files(root):
             await store.delete(["a/b/c/1", "x/y/3"])
         assert sorted(path.name for path in root.iterdir()) == [".ingestify", "a"]
         assert [path.name for path in (root / "a" / "b").iterdir()] == ["2"]
+
+
+async def test_a_body_that_waits_keeps_no_file_open_against_others(root):
+    """
+    It may wait for what they hold while they wait for a file. What is open stays bounded.
+    """
+    disk, piece = TestedDisk(), os.urandom(PIECE)
+    ended = anyio.Event()
+
+    async def slow():
+        yield piece
+        await ended.wait()
+        yield piece
+        yield b"rest"
+
+    async def quick():
+        yield piece
+        yield piece
+
+    async with LocalFileStore.at(root, disk=disk, temp_files=1) as store:
+        staged = []
+
+        async def keep(chunks):
+            staged.append(await store.stage(chunks))
+
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as tg:
+                tg.start_soon(keep, slow())
+                tg.start_soon(keep, slow())
+                tg.start_soon(keep, quick())
+                while not staged:
+                    await anyio.lowlevel.checkpoint()
+                ended.set()
+        assert [each.size for each in staged] == [2 * PIECE, 2 * PIECE + 4, 2 * PIECE + 4]
+        for each in staged[1:]:
+            assert Path(each.handle).read_bytes() == piece + piece + b"rest"
+        is_open, most = set(), 0
+        for name, what in disk.calls:
+            if name in ("create", "append"):
+                is_open.add(what)
+            elif name == "close":
+                is_open.discard(what)
+            most = max(most, len(is_open))
+        assert most == 1
+        assert store._open == {}
+        assert store._writing.value == 1
+
+
+@pytest.mark.parametrize("failing", ["close", "append"])
+async def test_a_file_that_cannot_be_set_aside_fails_its_own_body_only(root, failing):
+    """
+    Closing it may tell that its bytes were lost, and opening it again that it is gone.
+    """
+    first: list[str] = []
+
+    def fail(name, what, number):
+        if name == "create":
+            first.append(what)
+        if name == failing and first and what == first[0]:
+            first[0] = ""  # only once
+            return errno.EIO
+        return None
+
+    is_waiting, others_ended = anyio.Event(), anyio.Event()
+
+    async def slow():
+        yield os.urandom(PIECE)
+        is_waiting.set()
+        await others_ended.wait()
+        yield b"rest"
+
+    async def quick():
+        yield os.urandom(PIECE)
+
+    async with LocalFileStore.at(root, disk=TestedDisk(fail), temp_files=1) as store:
+
+        async def be_slow():
+            with pytest.raises(StoreError):
+                await store.stage(slow())
+
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as tg:
+                tg.start_soon(be_slow)
+                await is_waiting.wait()
+                staged = await store.stage(quick())
+                others_ended.set()
+        assert staged.size == PIECE
+        assert (store._open, store._writing.value) == ({}, 1)

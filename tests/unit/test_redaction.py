@@ -169,3 +169,41 @@ def test_errors_are_cleaned_with_all_that_led_to_them() -> None:
     assert error.__cause__.__cause__ is None
     assert error.__cause__.__context__ is None
     assert isinstance(error.__cause__, ValueError)
+
+
+def test_a_renewed_credential_costs_no_more_than_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A token is renewed many times in a long Run: only the new one is worked on, all stay known.
+    """
+    worked_on: list[int] = []
+    compile_ = re.compile
+
+    def counting(pattern: str) -> re.Pattern[str]:
+        worked_on[-1] += len(pattern)
+        return compile_(pattern)
+
+    monkeypatch.setattr("ingestify.redaction.re.compile", counting)
+    redactor = Redactor()
+    tokens = [f"{number:02}-{number * 7919 % 99991:05}-token" * 4 for number in range(20)]
+    for token in tokens:
+        worked_on.append(0)
+        redactor.learn_credentials((f"Bearer {token}",))
+    assert worked_on[0] > 0
+    assert max(worked_on) < 1.2 * worked_on[0]
+    for token in tokens:
+        assert redactor.holds_credential(f"etag {token}")
+        assert redactor.redact(f"a {token}, cut {token[:20]}") == "a ***, cut ***"
+
+
+def test_secrets_learned_later_may_overlap_those_known() -> None:
+    """
+    Nothing is left of a secret because another one, known earlier, is a part of it.
+    """
+    redactor = Redactor(["part"])
+    redactor.learn(["the part of more"])
+    redactor.learn(["more-still"])
+    assert redactor.redact("<the part of more-still> <part>") == "<***> <***>"
+    redactor = Redactor()
+    redactor.learn_credentials(("shared-start-1-aaaaaaaa",))
+    redactor.learn_credentials(("shared-start-2-bbbbbbbb",))
+    assert redactor.redact("/shared-start-2-bbbbbbbb/list") == "/***/list"

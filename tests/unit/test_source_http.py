@@ -507,3 +507,63 @@ async def test_a_list_is_not_copied():
         finally:
             tracemalloc.stop()
         assert peak < 1.5 * size
+
+
+async def test_the_list_of_one_source_does_not_keep_out_that_of_another():
+    """
+    It is held until its Datasets are fetched, and its provider may be slow.
+    """
+    slow, other = Lists(), Lists()
+    other.client.memory = slow.memory
+    held = ClientHttp(slow.client).get_json_items("list").__aiter__()
+    await anext(held)
+    with anyio.fail_after(5):
+        assert len(await items_of(ClientHttp(other.client))) == 5000
+        assert other.fetcher.count() == 1
+    assert slow.memory.taken == 1
+    await held.aclose()
+    assert slow.memory.taken == 0
+
+
+async def test_what_a_loader_asks_for_has_no_room_of_its_own_source():
+    """
+    It is given back as soon as it is here, so all wait for one another: there is no more of it.
+    """
+    lists, loaders = Lists(), Memory(1)
+    await loaders.take(1)
+    async with anyio.create_task_group() as tg:
+        tg.start_soon(ClientHttp(lists.client, memory=loaders).get_bytes, "list")
+        await anyio.wait_all_tasks_blocked()
+        assert (lists.fetcher.count(), loaders.taken) == (1, 1)
+        loaders.give_back(1)
+    assert (lists.fetcher.count(), loaders.taken) == (2, 0)
+
+
+@pytest.mark.parametrize("failing", ["refused", "cut"])
+async def test_nothing_is_held_while_a_list_is_waited_for(failing):
+    """
+    Refused for a minute, or broken off: others may have what was taken for it.
+    """
+    lists, taken = Lists(), []
+
+    def saying(**answer):
+        def note(_):
+            taken.append(lists.memory.taken)
+            return FakeAnswer(**answer)
+
+        return note
+
+    failed = {
+        "refused": saying(status=429, headers={"Retry-After": "60"}),
+        "cut": saying(body=[lists.body, b""], is_cut=True),
+    }
+    held = ClientHttp(lists.client).get_json_items("list").__aiter__()
+    await anext(held)
+    whole = saying(body=lists.body)
+    lists.fetcher.answer(BASE + "list", whole, failed[failing], whole)
+    async with anyio.create_task_group() as tg:
+        tg.start_soon(items_of, ClientHttp(lists.client))
+        await anyio.wait_all_tasks_blocked()  # there is no room for it
+        await held.aclose()
+    assert taken == [1, 1, 0]
+    assert lists.memory.taken == 0

@@ -455,13 +455,15 @@ async def test_a_probe_speaks_for_all_credentials_of_a_host():
         sent.set()
 
     with anyio.fail_after(30):
-        async with anyio.create_task_group() as tg:
-            async with throttle.turn(HOST, Limits(), outage=120) as probe:
-                tg.start_soon(wait_with_others)
-                await anyio.wait_all_tasks_blocked()
-                assert not sent.is_set()
-                probe.record(200)
-                await sent.wait()
+        async with (
+            anyio.create_task_group() as tg,
+            throttle.turn(HOST, Limits(), outage=120) as probe,
+        ):
+            tg.start_soon(wait_with_others)
+            await anyio.wait_all_tasks_blocked()
+            assert not sent.is_set()
+            probe.record(200)
+            await sent.wait()
 
 
 async def test_an_outage_is_waited_for():

@@ -34,6 +34,10 @@ class Disk(Protocol):
         """A new file to write to; FileExistsError where there is one."""
         ...
 
+    def append(self, path: str) -> int:
+        """A file that is there, to write more to."""
+        ...
+
     def open(self, path: str) -> int:
         """A file that is there, to read and to sync."""
         ...
@@ -108,6 +112,9 @@ class SystemDisk:
 
     def create(self, path: str) -> int:
         return os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+
+    def append(self, path: str) -> int:
+        return os.open(path, os.O_WRONLY | os.O_APPEND)
 
     def open(self, path: str) -> int:
         return os.open(path, os.O_RDONLY)

@@ -12,7 +12,7 @@ from typing import Self
 
 import anyio
 import msgspec
-from anyio import CancelScope, CapacityLimiter, Semaphore, to_thread
+from anyio import CancelScope, CapacityLimiter, Semaphore, WouldBlock, to_thread
 
 from ingestify.adapters.files.disk import Disk, SystemDisk
 from ingestify.adapters.files.failures import (
@@ -31,6 +31,7 @@ from ingestify.model.layout import OWN_FOLDER, path_parts
 SMALL = 64 * 1024  # bodies up to this size wait for their batch in memory
 PIECE = 256 * 1024  # written at once; a hop to a thread costs as much as writing 50 kB
 READ_PIECE = 1024 * 1024
+_BUSY, _IDLE = 1, 2  # a temporary file that is written to now, or not
 LOCK_POLL = 0.01  # seconds
 ERA = 16  # bytes in the lock's file, which who holds the lake alone makes anew
 
@@ -51,6 +52,7 @@ class LocalFileStore:
         self._publisher = Publisher(disk, root, self._staging, threads=threads)
         self._publishers = CapacityLimiter(4)
         self._writing = Semaphore(temp_files, fast_acquire=True)
+        self._open: dict[TempFile, int] = {}  # as many as have acquired *_writing*
         self._folders_may_go = True
         self._era: bytes | None = None
 
@@ -96,28 +98,59 @@ class LocalFileStore:
                 waiting.append(chunk)
                 size += len(chunk)
                 if size >= PIECE:
-                    temp = temp or await self._begin_temp_file()
-                    await to_thread.run_sync(temp.write, b"".join(waiting))
+                    temp = temp or TempFile(self._staging)
+                    await self._write(temp, b"".join(waiting))
                     waiting, size = [], 0
             rest = b"".join(waiting)
             if temp is None and size <= SMALL:
                 return StagedFile(handle=rest, size=size, sha256=hashlib.sha256(rest).hexdigest())
-            temp = temp or await self._begin_temp_file()
-            await to_thread.run_sync(partial(temp.write, rest, last=True))
+            temp = temp or TempFile(self._staging)
+            await self._write(temp, rest, last=True)
             staged = StagedFile(handle=temp.path, size=temp.size, sha256=temp.sha256)
-            self._writing.release()
+            self._leave(temp)
             temp = None
             return staged
         finally:
             if temp is not None:
                 with CancelScope(shield=True):
                     await to_thread.run_sync(temp.abandon)
-                self._writing.release()
+                self._leave(temp)
 
-    async def _begin_temp_file(self) -> TempFile:
-        """A temporary file, once another one may be open. Whoever has it closed releases."""
-        await self._writing.acquire()
-        return TempFile(self._staging)
+    async def _write(self, temp: TempFile, data: bytes, *, last: bool = False) -> None:
+        """Append *data* to *temp*, once another one may be open.
+
+        A body may wait for something that others hold while they wait for a temporary file, so
+        nobody keeps one open against them: what is not being written to is closed for a while.
+        """
+        if self._open.pop(temp, None) is None:
+            await self._may_open()
+        self._open[temp] = _BUSY
+        await to_thread.run_sync(partial(temp.write, data, last=last))
+        if self._writing.statistics().tasks_waiting:
+            await to_thread.run_sync(temp.rest)
+            self._leave(temp)
+        else:
+            self._open[temp] = _IDLE
+
+    async def _may_open(self) -> None:
+        try:
+            self._writing.acquire_nowait()
+        except WouldBlock:
+            idle = next((temp for temp, state in self._open.items() if state == _IDLE), None)
+            if idle is None:
+                await self._writing.acquire()
+                return
+            del self._open[idle]
+            try:
+                await to_thread.run_sync(idle.rest)
+            except BaseException:
+                self._writing.release()
+                raise
+
+    def _leave(self, temp: TempFile) -> None:
+        """*temp* is not open any more."""
+        if self._open.pop(temp, None) is not None:
+            self._writing.release()
 
     async def discard(self, staged: StagedFile) -> None:
         """See `FileStore.discard`."""

@@ -184,6 +184,7 @@ class TempFile:
         self._lock = threading.Lock()
         self._fd: int | None = None
         self._is_closed = False
+        self._failure: OSError | None = None  # on closing it for a while
 
     @property
     def sha256(self) -> str:
@@ -200,7 +201,13 @@ class TempFile:
         with self._lock:
             if self._is_closed:
                 return
-            if self._fd is None:
+            if self._failure is not None:
+                with failing("write", self.path):
+                    raise self._failure
+            if self._fd is None and self.path:
+                with failing("write", self.path, own=True):
+                    self._fd = self._disk.append(self.path)
+            elif self._fd is None:
                 self.path = self._staging.new_path()
                 with failing("write", self.path, own=True):
                     self._fd = self._disk.create(self.path)
@@ -211,12 +218,23 @@ class TempFile:
                 if last:
                     self._close()
 
+    def rest(self) -> None:
+        """Close the file until the next `write`, which tells if that failed."""
+        with self._lock:
+            fd, self._fd = self._fd, None
+            if fd is not None:
+                try:
+                    self._disk.close(fd)
+                except OSError as exc:
+                    self._failure = exc
+
     def abandon(self) -> None:
         """Close and remove the file."""
         with self._lock:
             with suppress(OSError):
                 self._close()
-            self._staging.remove(self.path)
+            if self.path:
+                self._staging.remove(self.path)
 
     def _close(self) -> None:
         self._is_closed = True

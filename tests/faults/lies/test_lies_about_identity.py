@@ -111,7 +111,8 @@ async def test_a_very_long_identity(form: str, job: Job) -> None:
 
 async def test_an_identity_that_no_server_takes(job: Job) -> None:
     """
-    Its address is too long for the provider's server: it fails alone, and says where.
+    Its address is too long for the provider's server: it fails alone, says where and why, and is
+    forgotten as soon as the provider does not list it any more.
     """
     offer(job, *GOOD, LIED)
     job.world.set_list("a", *[{"id": key} for key in (*GOOD, LIED, "y" * 9000)], token="t")
@@ -119,9 +120,17 @@ async def test_an_identity_that_no_server_takes(job: Job) -> None:
 
     assert told.stored == job.honest(*ALL)
     assert told.outcome == {"stored": len(ALL), "failed": 1}
+    assert told.summary.exit_code == 1
     (failure,) = told.failures
-    assert failure.code in ("fetch", "transient")
+    assert (failure.code, failure.selector) == ("fetch", "list=a")
     assert f"{job.provider.base_url}data/yyyy" in failure.message
+    assert failure.message.endswith("answered 400")
+
+    offer(job, *GOOD, LIED)
+    healed = await job.run()
+    assert_all_is_well(healed)
+    assert healed.stored == job.honest(*ALL)
+    assert healed.asked == []
 
 
 JSON = st.recursive(

@@ -120,7 +120,8 @@ async def test_a_redirect_that_repeats_a_credential(
     where: str, job: Job, stranger: Stranger
 ) -> None:
     """
-    A provider that writes the credential into the address of an allowed stranger is not followed.
+    A provider that writes the credential into the address of an allowed stranger is not followed;
+    the file comes as soon as it does so no more.
     """
     location = stranger.provider.base_url.rstrip("/") + where.format(f"{CANARY}-token")
     job.provider.script(FILE, redirect(location))
@@ -128,6 +129,8 @@ async def test_a_redirect_that_repeats_a_credential(
 
     assert stranger.told == []
     assert_refused(job, told, "the credentials")
+    assert await heals(job)
+    assert stranger.told == []
 
 
 async def test_a_cookie_is_not_kept(job: Job, stranger: Stranger) -> None:

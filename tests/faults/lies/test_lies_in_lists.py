@@ -177,6 +177,31 @@ async def test_a_list_that_says_it_has_not_changed(job: Job) -> None:
     assert (await job.run()).stored == job.honest(*ALL, NEW)
 
 
+async def test_a_list_that_says_so_though_nothing_is_known_of_it(job: Job) -> None:
+    """
+    A 304 that nobody asked for says nothing: the Selector alone fails with its reason, and once the
+    provider is honest all of it comes.
+    """
+    job.provider.script(LIST, LIES["an unasked 304"])
+    told = await job.run()
+
+    assert told.stored == job.honest(*ELSEWHERE)
+    assert told.outcome == {"stored": len(ELSEWHERE)}
+    assert told.summary.exit_code == 1
+    statuses = {each.selector: each.status for each in told.summary.selectors}
+    assert statuses == {"list=a": SelectorStatus.FAILED, "list=b": SelectorStatus.COMPLETE}
+    (failure,) = told.failures
+    assert (failure.code, failure.selector, failure.identifier_key) == ("fetch", "list=a", None)
+    assert f"{job.provider.base_url}{LIST}" in failure.message
+    assert "answered 304: not modified, which was not asked" in failure.message
+
+    job.provider.heal()
+    healed = await job.run()
+    assert_all_is_well(healed)
+    assert healed.stored == job.honest(*ALL)
+    assert sorted(healed.asked) == [f"data/{key}-v1.json" for key in sorted([*GOOD, LIED])]
+
+
 async def test_a_list_with_nothing_in_it(job: Job) -> None:
     """
     An empty list may be the truth. What was listed is kept and counted as gone, nothing is

@@ -187,17 +187,19 @@ async def test_an_entry_that_cannot_be_used(name: str, league: League) -> None:
 @pytest.mark.parametrize("key", [2**53 + 1, 2**64 + 1, -7, 10**300])
 async def test_an_id_that_other_readers_would_change(key: int, league: League) -> None:
     """
-    It is kept exact, and its missing files fail under that very id.
+    It is kept exact, and its missing files fail under that very id, until it is gone.
     """
     entry = b'{"match_id": %d, ' % key + TEAMS + b"}"
     league.provider.script(MATCHES, with_entry(entry))
-    await league.run()
+    summary = await league.run()
 
     assert league.stored == league.all
+    assert (summary.exit_code, summary.counters.failed) == (1, 1)
     (failure,) = league.failures
     assert (failure.code, failure.name) == ("absent", "2024-01-01 / A - B")
     assert f'"match_id":{key}' in (failure.identifier_key or "")
     assert f"/{key}.json" in failure.message
+    await league.heals(files=0)
 
 
 @pytest.mark.parametrize("entry", [b"null", b"{}", b'{"competition_id": "11"}', b'{"a": NaN}'])

@@ -75,8 +75,8 @@ class CountedDisk:
             case "EIO" | "ENOSPC" | "EMFILE" | "ambiguous":
                 self._do_in_part(fault.mode, name, do, args)
                 raise os_error(fault.mode, effect)
-            case "slow":
-                pass_time(world)
+            case "slow" | "ahead":
+                pass_time(world, fault.mode)
                 return do()
             case _:
                 return self._do_cancelled(fault.mode, do)
@@ -141,8 +141,8 @@ class CountedCatalog:
                 if mode == "ambiguous":
                     await do()
                 raise CatalogError(f"catalog {CATALOG_ERRORS[mode]}")
-            case "slow":
-                pass_time(world)
+            case "slow" | "ahead":
+                pass_time(world, fault.mode)
                 return await do()
             case _:
                 return await self._do_cancelled(mode, do)
@@ -184,8 +184,8 @@ class CountedFetcher:
                 if mode == "ambiguous":
                     world.provider.answer(request)
                 raise TransientFetchError("the connection was lost")
-            case "slow":
-                pass_time(world)
+            case "slow" | "ahead":
+                pass_time(world, fault.mode)
                 return world.provider.answer(request)
             case mode:
                 self._process.cancel(str(mode))
@@ -230,8 +230,8 @@ class CountedResponse(FakeResponse):
                     return False
             case "torn" | "EIO":
                 return True
-            case "slow":
-                pass_time(world)
+            case "slow" | "ahead":
+                pass_time(world, fault.mode)
             case mode:
                 self._process.cancel(str(mode))
         return False
@@ -242,10 +242,10 @@ def refuse_if_dead(process: Process) -> None:
         raise TransientFetchError("this process is dead")
 
 
-def pass_time(world: World) -> None:
-    """Hours pass, and somebody sets the clock back by days."""
+def pass_time(world: World, mode: str) -> None:
+    """Hours pass, and somebody sets the clock back by days, or ahead."""
     loop_in(world).advance(2 * HOUR)
-    world.start -= timedelta(seconds=2 * DAY)
+    world.start += timedelta(seconds=2 * DAY if mode == "ahead" else -2 * DAY)
 
 
 def shown(path: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 CRASHES = ("before", "after", "torn", "lost")
 ERRORS = ("EIO", "ENOSPC", "EMFILE", "locked", "ambiguous")
 CANCELS = ("cancel", "cancel after", "native", "native after")
-TIMES = ("slow",)
+TIMES = ("slow", "ahead")
 MODES = (*CRASHES, *ERRORS, *CANCELS, *TIMES)
 RARE = ("cancel after", "native after")  # almost the same as before the next effect
 
