@@ -24,12 +24,13 @@ from ingestify.model.run import RunStatus, RunSummary
 from ingestify.open_files import OpenFiles
 from ingestify.opening import open_catalog, open_fetcher, open_store, settle_in
 from ingestify.pipeline.budget import Budget
+from ingestify.pipeline.choose import Narrowing, Plan
 from ingestify.pipeline.event_reader import Subscription
 from ingestify.pipeline.forecast import Forecasting
 from ingestify.pipeline.only import Only
-from ingestify.pipeline.resolve import Narrowing, Plan
+from ingestify.pipeline.order import Order, Ports
 from ingestify.pipeline.room import Reserve
-from ingestify.pipeline.run import Order, Ports, Progress, Run
+from ingestify.pipeline.run import Progress, Run
 from ingestify.plugins import build_source, build_subscriber, load_fetch_policy
 from ingestify.plugins.plans import check_data_feeds
 from ingestify.ports import Catalog, Source

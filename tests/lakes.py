@@ -20,8 +20,9 @@ from ingestify.model.resource import DataSpecVersions
 from ingestify.model.run import RunSummary
 from ingestify.model.selector import Selector, SelectorPattern
 from ingestify.pipeline.body import decode_bytes
-from ingestify.pipeline.resolve import Narrowing, Plan
-from ingestify.pipeline.run import Order, Ports, Run
+from ingestify.pipeline.choose import Narrowing, Plan
+from ingestify.pipeline.order import Order, Ports
+from ingestify.pipeline.run import Run
 from ingestify.policy import FetchPolicy
 from ingestify.ports import Catalog, Clock, Fetcher, FileStore, Source
 from ingestify.store import DatasetStore

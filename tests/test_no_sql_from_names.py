@@ -119,11 +119,15 @@ def test_code_builds_no_statement_and_runs_no_text(path: Path) -> None:
 @pytest.mark.parametrize("path", SQL_FILES, ids=lambda path: path.name)
 def test_only_the_prefix_is_put_into_a_statement(path: Path) -> None:
     """
-    ``{prefix}`` stands before the name of a table or an index, and nothing else is filled in:
-    values are bound.
+    ``{prefix}`` stands before the name of a table or an index, ``{is_wanted}`` for a condition that
+    is written in these files, too; nothing else is filled in: values are bound.
     """
     text = path.read_text()
-    assert set(re.findall(r"\{[^}]*\}|%s|%\(", text)) <= {"{prefix}", "{}"}, "{} is empty JSON"
+    assert set(re.findall(r"\{[^}]*\}|%s|%\(", text)) <= {
+        "{prefix}",
+        "{is_wanted}",
+        "{}",  # empty JSON
+    }
     for found in re.finditer(r"(.?)\{\}(.?)", text):
         assert found.groups() == ("'", "'"), "an empty object stands in quotes"
     for found in re.finditer(r"(.?)\{prefix\}(.?)", text, re.DOTALL):

@@ -1,7 +1,8 @@
 """Budgets: what a Run may spend at most, and how it ends in good order once that is used up.
 
 Datasets that have begun to arrive are finished, nothing else is begun, and only then is the Run
-asked to stop. So every Run with a budget gets something done, and nothing is asked for in vain.
+asked to stop. So nothing is asked for in vain, and every Run with a budget gets something done,
+unless that is too small for the lists alone, which it says.
 """
 
 from __future__ import annotations

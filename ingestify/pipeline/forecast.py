@@ -12,10 +12,10 @@ from ingestify.model.run import SelectorStatus
 from ingestify.pipeline.crawl import LAST_WORDS_SECONDS
 from ingestify.pipeline.lane import Lane
 from ingestify.pipeline.ledger import ForecastLedger
+from ingestify.pipeline.order import RAW, Order, Ports
 from ingestify.pipeline.plan import Planner
 from ingestify.pipeline.pool import Slot
 from ingestify.pipeline.resolve import resolve
-from ingestify.pipeline.run import RAW, Order, Ports
 from ingestify.pipeline.selector_run import SelectorRun
 from ingestify.pipeline.task import Task
 

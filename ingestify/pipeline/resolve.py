@@ -22,8 +22,6 @@ from ingestify.pipeline.selector_run import MOST_FAILURES, SelectorRun
 from ingestify.ports import Catalog, Http, Source
 from ingestify.redaction import Redactor
 
-__all__ = ["Narrowing", "Plan", "Resolution", "resolve"]
-
 log = logging.getLogger("ingestify.resolve")
 
 
@@ -45,11 +43,11 @@ class Resolution:
     warnings: list[str] = field(default_factory=list)
     stopped: dict[Source, StopProcessing] = field(default_factory=dict)
     misses: bool = False  # a value that was asked for and is nowhere, though others are
-    _wanted: list[Wanted] = field(default_factory=list)
+    wanted: list[Wanted] = field(default_factory=list)
 
     async def settle(self, catalog: Catalog, *, run_id: int) -> None:
         """See to it that what is wanted no longer does not count as failed for ever."""
-        for each in self._wanted:
+        for each in self.wanted:
             await catalog.settle_failures(
                 bucket=each.bucket,
                 source=each.source,
@@ -82,59 +80,73 @@ async def resolve(
         ConfigError, RunError: a Source says that it cannot be used at all.
         ConfigError: no Selector has a name that *narrowing* has.
     """
-    resolution = Resolution()
-    choices: list[Choosing] = []
     groups: dict[tuple[Source, str], list[Plan]] = defaultdict(list)
+    work = _Resolving(clients, narrowing)
     for plan in plans:
         groups[plan.source, plan.scope.dataset_type].append(plan)
-        resolution.selector_runs.setdefault(plan.source, [])
+        work.resolution.selector_runs.setdefault(plan.source, [])
+    async with create_task_group() as tg:
+        for (source, dataset_type), group in groups.items():
+            tg.start_soon(work.look_at, source, dataset_type, group)
+    if len(work.choices) == len(groups):  # else nobody knows what there is
+        _check_names(narrowing, work.choices)
+        _look_for_values(narrowing, work.choices, work.resolution)
+    return work.resolution
 
-    async def one(source: Source, dataset_type: str, group: list[Plan]) -> None:
-        client, found = clients[source], resolution.selector_runs[source]
+
+@dataclass(slots=True)
+class _Resolving:
+    clients: Mapping[Source, Client]
+    narrowing: Narrowing
+    resolution: Resolution = field(default_factory=Resolution)
+    choices: list[Choosing] = field(default_factory=list)
+
+    async def look_at(self, source: Source, dataset_type: str, group: Sequence[Plan]) -> None:
+        """Ask *source* what it has, and choose what the plans of *group* want of that."""
+        redactor = self.clients[source].redactor
         unread: list[str] = []
+        http = ClientHttp(self.clients[source], on_refused=lambda _, reason: unread.append(reason))
         try:
-            http = ClientHttp(client, on_refused=lambda _, reason: unread.append(reason))
             offered = await _offered(source, dataset_type, http)
         except (ConfigError, RunError, StopProcessing) as exc:
-            client.redactor.clean(exc)
+            redactor.clean(exc)
             if not isinstance(exc, StopProcessing):
                 raise
-            resolution.stopped[source] = exc
+            self.resolution.stopped[source] = exc
         except Exception as exc:
             if log.isEnabledFor(logging.DEBUG):
-                log.debug("the Selectors of %s: %s", source.name, client.redactor.traceback(exc))
+                log.debug("the Selectors of %s: %s", source.name, redactor.traceback(exc))
             code, message = describe(exc)
-            text = f"{source.name} could not say what it has: {client.redactor.redact(message)}"
-            found.extend(
-                merged([failed(plan, Selector(), code, text, client.redactor) for plan in group])
+            text = f"{source.name} could not say what it has: {redactor.redact(message)}"
+            self.resolution.selector_runs[source].extend(
+                merged([failed(plan, Selector(), code, text, redactor) for plan in group])
             )
         else:
             unusable = [
-                *_unread(group[0], unread, client.redactor),
-                *_refused(group[0], offered, client.redactor),
+                *_unread(group[0], unread, redactor),
+                *_refused(group[0], offered, redactor),
             ]
-            choice = Choosing(group, offered, narrowing, client.redactor)
-            choices.append(choice)
-            found.extend(merged([*unusable, *choice.selector_runs]))
-            resolution.warnings.extend(choice.warnings)
-            if not unusable:  # else some of what is wanted may be among it
-                resolution._wanted.extend(
-                    Wanted(
-                        bucket=bucket,
-                        source=source.name,
-                        dataset_type=dataset_type,
-                        selector_keys=keys,
-                    )
-                    for bucket, keys in choice.wanted.items()
-                )
+            self._choose(group, offered, unusable, redactor)
 
-    async with create_task_group() as tg:
-        for (source, dataset_type), group in groups.items():
-            tg.start_soon(one, source, dataset_type, group)
-    if len(choices) == len(groups):  # else nobody knows what there is
-        _check_names(narrowing, choices)
-        _look_for_values(narrowing, choices, resolution)
-    return resolution
+    def _choose(
+        self,
+        group: Sequence[Plan],
+        offered: Sequence[Selector],
+        unusable: Sequence[SelectorRun],
+        redactor: Redactor,
+    ) -> None:
+        choice = Choosing(group, offered, self.narrowing, redactor)
+        source, dataset_type = group[0].source, group[0].scope.dataset_type
+        self.choices.append(choice)
+        self.resolution.selector_runs[source].extend(merged([*unusable, *choice.selector_runs]))
+        self.resolution.warnings.extend(choice.warnings)
+        if not unusable:  # else some of what is wanted may be among it
+            self.resolution.wanted.extend(
+                Wanted(
+                    bucket=bucket, source=source.name, dataset_type=dataset_type, selector_keys=keys
+                )
+                for bucket, keys in choice.wanted.items()
+            )
 
 
 def _check_names(narrowing: Narrowing, choices: Sequence[Choosing]) -> None:

@@ -9,12 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
-from random import Random
 
 import msgspec
 from anyio import (
     CancelScope,
-    Semaphore,
     create_task_group,
     get_cancelled_exc_class,
     move_on_after,
@@ -32,8 +30,9 @@ from ingestify.model.run import (
     RunSummary,
     SelectorStatus,
 )
-from ingestify.pipeline.budget import Budget, BudgetUsedUpError, Spending
-from ingestify.pipeline.commit import Committer, Transformations
+from ingestify.pipeline.budget import BudgetUsedUpError, Spending
+from ingestify.pipeline.choose import Plan
+from ingestify.pipeline.commit import Committer
 from ingestify.pipeline.crawl import (
     LAST_WORDS_SECONDS,
     MOST_FAILURES,
@@ -42,81 +41,24 @@ from ingestify.pipeline.crawl import (
     Settled,
 )
 from ingestify.pipeline.deliver import Delivery
-from ingestify.pipeline.event_reader import Subscription
 from ingestify.pipeline.lane import Lane
 from ingestify.pipeline.ledger import RunLedger
-from ingestify.pipeline.only import Only
+from ingestify.pipeline.order import RAW, Order, Ports
 from ingestify.pipeline.plan import Planner
-from ingestify.pipeline.resolve import Narrowing, Plan, Resolution, resolve
-from ingestify.pipeline.room import Reserve, Room
+from ingestify.pipeline.resolve import Resolution, resolve
+from ingestify.pipeline.room import Room
 from ingestify.pipeline.selector_run import SelectorRun, writable
 from ingestify.pipeline.stop import Stop
 from ingestify.pipeline.task import Finished
 from ingestify.pipeline.turns import in_turn
 from ingestify.pipeline.undisturbed import undisturbed
 from ingestify.pipeline.worker import Worker
-from ingestify.ports import Catalog, Clock, Fetcher, FileStore, Source
+from ingestify.ports import Source
 from ingestify.redaction import Redactor
-from ingestify.throttle import Throttle
 
 log = logging.getLogger("ingestify.run")
 
-RAW = "raw"
 SILENCE = timedelta(seconds=60)  # without a beat for that long, a Run counts as crashed
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ports:
-    """The world that a Run works on. Whoever opened these closes them."""
-
-    catalog: Catalog
-    store: FileStore
-    fetcher: Fetcher
-    throttle: Throttle
-    clock: Clock
-    random: Random
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """What a Run is asked to do, and how."""
-
-    plans: Sequence[Plan]
-    narrowing: Narrowing
-    transformations: Transformations
-    forced: bool = False
-    only: Only | None = None  # what the Run is about; None: all that its plans want
-    workers: int = 64  # exchanges in flight, over all Sources; and Tasks at work for each
-    secrets: frozenset[str] = field(default=frozenset(), repr=False)  # that no text may hold
-    credentials: frozenset[str] = field(default=frozenset(), repr=False)  # …and no data
-    grace_seconds: float = 10.0
-    subscriptions: Sequence[Subscription] = ()  # who is told of events
-    budget: Budget = field(default_factory=Budget)
-    reserve: Reserve = field(default_factory=Reserve)
-
-    def clients(
-        self, ports: Ports, spending: Spending | None = None, memory: RunMemory | None = None
-    ) -> dict[Source, Client]:
-        """A client for each Source, all under one bound on exchanges, and one budget."""
-        memory = memory or RunMemory()
-        exchanges = Semaphore(self.workers, fast_acquire=True)
-        clients = {
-            source: Client(
-                source,
-                fetcher=ports.fetcher,
-                throttle=ports.throttle,
-                clock=ports.clock,
-                random=ports.random,
-                exchanges=exchanges,
-                allowance=spending if self.budget.is_limited else None,
-                memory=memory.lists,
-            )
-            for source in dict.fromkeys(plan.source for plan in self.plans)
-        }
-        for client in clients.values():
-            client.redactor.learn(self.secrets)
-            client.redactor.learn_credentials(tuple(self.credentials))
-        return clients
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -283,23 +225,8 @@ class Run:
             tg.cancel_scope.cancel()
 
     async def _crawl(self, plans: Sequence[Plan]) -> None:
-        resolution = Resolution()
-        with CancelScope() as scope:
-            self.stop.on_request(scope.cancel)
-            self._spending.stop.on_request(scope.cancel)
-            resolution = await resolve(plans, self._clients, self.order.narrowing)
-        self._is_unresolved = scope.cancelled_caught
-        if not self._held:  # else some of what is wanted is unknown here
-            await resolution.settle(self.ports.catalog, run_id=self.run_id)
-        self._misses = resolution.misses
-        if self.order.only is not None:
-            resolution.narrow_to(self.order.only)
-        self._warnings.extend(resolution.warnings)
+        resolution = await self._resolve(plans)
         ports, order = self.ports, self.order
-        if order.budget.is_limited:
-            for source, each in resolution.selector_runs.items():
-                ordered = await in_turn(ports.catalog, each, run_id=self.run_id)
-                resolution.selector_runs[source] = ordered
         ledger = RunLedger(
             ports.catalog,
             ports.clock,
@@ -337,6 +264,26 @@ class Run:
         )
         await crawl.run()
         self._look_for_unmet(planner)
+
+    async def _resolve(self, plans: Sequence[Plan]) -> Resolution:
+        """What there is to look at, in which order; nothing, where a stop comes first."""
+        resolution = Resolution()
+        with CancelScope() as scope:
+            self.stop.on_request(scope.cancel)
+            self._spending.stop.on_request(scope.cancel)
+            resolution = await resolve(plans, self._clients, self.order.narrowing)
+        self._is_unresolved = scope.cancelled_caught
+        if not self._held:  # else some of what is wanted is unknown here
+            await resolution.settle(self.ports.catalog, run_id=self.run_id)
+        self._misses = resolution.misses
+        self._warnings.extend(resolution.warnings)
+        if self.order.only is not None:
+            resolution.narrow_to(self.order.only)
+        if self.order.budget.is_limited:
+            for source, each in resolution.selector_runs.items():
+                ordered = await in_turn(self.ports.catalog, each, run_id=self.run_id)
+                resolution.selector_runs[source] = ordered
+        return resolution
 
     def _look_for_unmet(self, planner: Planner) -> None:
         """Tell which of the Datasets that the Run is about nothing lists, where that is known."""

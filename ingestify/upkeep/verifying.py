@@ -216,8 +216,8 @@ async def examine(store: FileStore, file: File) -> Finding | None:
                     digest.update(piece)
                 else:
                     await to_thread.run_sync(digest.update, piece)
-    except MissingBytesError as exc:
-        return Finding(Damage.MISSING, str(exc))
+    except MissingBytesError:
+        return Finding(Damage.MISSING, "there is nothing at its path")
     except StoreError as exc:
         return Finding(Damage.UNREADABLE, str(exc))
     if size != file.stored_size:

@@ -37,7 +37,7 @@ from world.world import DATABASE, LAKE, World
 from ingestify.errors import IngestifyError
 from ingestify.model.catalog import DatasetQuery
 from ingestify.model.http import Request
-from ingestify.pipeline.run import Ports
+from ingestify.pipeline.order import Ports
 from ingestify.testing.fetcher import FakeAnswer
 from ingestify.upkeep.removing import collect, delete
 from ingestify.upkeep.verifying import verify

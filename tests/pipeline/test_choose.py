@@ -11,7 +11,7 @@ from lakes import Lake, offer, offering, outcome, plan_of
 from ingestify.errors import ConfigError
 from ingestify.model.resource import DatasetResource
 from ingestify.model.selector import Selector
-from ingestify.pipeline.resolve import Narrowing
+from ingestify.pipeline.choose import Narrowing
 from ingestify.ports import Http, Source
 from ingestify.testing import FakeSource
 

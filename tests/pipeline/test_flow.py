@@ -32,7 +32,7 @@ from ingestify.model.resource import (
 )
 from ingestify.model.selector import Selector
 from ingestify.pipeline import lane, plan
-from ingestify.pipeline.resolve import Narrowing
+from ingestify.pipeline.choose import Narrowing
 from ingestify.policy import Fetch, FetchPolicy, Skip
 from ingestify.testing import FakeSource, Offer
 from ingestify.testing.clock import VirtualClock

@@ -1,4 +1,7 @@
-"""The SQL that stands in `sql/`: every statement under its name, with the table prefix put in."""
+"""The SQL that stands in `sql/`: every statement under its name, with the table prefix put in.
+
+What several statements have in common stands there once, and is put in by its name.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from ingestify.errors import ConfigError
 
 PREFIX = re.compile(r"(?:[a-z][a-z0-9_]{0,30})?\Z")
 NAME_LINE = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
+COMMON = "is_wanted"
 FILES = (
     "connection",
     "runs",
@@ -47,7 +51,8 @@ def load_statements(table_prefix: str) -> Mapping[str, str]:
         _, *pairs = NAME_LINE.split(_read(f"{file}.sql"))
         for name, text in zip(pairs[::2], pairs[1::2], strict=True):
             statements[name] = _with_prefix(text, table_prefix)
-    return statements
+    common = statements.pop(COMMON).removesuffix(";")
+    return {name: sql.replace(f"{{{COMMON}}}", common) for name, sql in statements.items()}
 
 
 def load_migrations(table_prefix: str) -> Mapping[int, tuple[str, ...]]:

@@ -17,8 +17,9 @@ from ingestify.model.plan import PlanScope
 from ingestify.model.resource import DataSpecVersions
 from ingestify.model.run import RunSummary
 from ingestify.model.selector import SelectorPattern
-from ingestify.pipeline.resolve import Narrowing, Plan
-from ingestify.pipeline.run import Order, Ports, Run
+from ingestify.pipeline.choose import Narrowing, Plan
+from ingestify.pipeline.order import Order, Ports
+from ingestify.pipeline.run import Run
 from ingestify.policy import FetchPolicy
 from ingestify.ports import Source
 from ingestify.throttle import Throttle

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ingestify.errors import IngestifyError
 from ingestify.model.run import SelectorStatus
-from ingestify.pipeline.run import Ports
+from ingestify.pipeline.order import Ports
 from ingestify.testing.disk import SimulatedDisk
 
 from .faults import Effect, Fault

@@ -3,10 +3,9 @@
 -- json_extract with two paths answers with JSON text: integers of any size stay exact, and 1 and
 -- "1" stay apart. The wanted values are written in that form, too: '[1,1]', '["1","1"]'.
 
--- name: count
-SELECT count(*)
-FROM {prefix}dataset AS dataset
-WHERE dataset.row_id > :after AND dataset.row_id <= :until
+-- A condition that stands in several statements, there as its name in braces.
+-- name: is_wanted
+dataset.row_id > :after AND dataset.row_id <= :until
     AND (:bucket IS NULL OR dataset.bucket = :bucket)
     AND (:stage IS NULL OR dataset.stage = :stage)
     AND (:provider IS NULL OR dataset.provider = :provider)
@@ -29,33 +28,17 @@ WHERE dataset.row_id > :after AND dataset.row_id <= :until
         END NOT IN (SELECT value FROM json_each(wanted.value))
     ));
 
+-- name: count
+SELECT count(*)
+FROM {prefix}dataset AS dataset
+WHERE {is_wanted};
+
 -- name: find
 SELECT dataset.row_id, dataset.dataset_id, dataset.bucket, dataset.stage, dataset.provider,
     dataset.dataset_type, dataset.identifier, dataset.name, dataset.state, dataset.metadata,
     dataset.created_at, dataset.updated_at, dataset.revision
 FROM {prefix}dataset AS dataset
-WHERE dataset.row_id > :after AND dataset.row_id <= :until
-    AND (:bucket IS NULL OR dataset.bucket = :bucket)
-    AND (:stage IS NULL OR dataset.stage = :stage)
-    AND (:provider IS NULL OR dataset.provider = :provider)
-    AND (:dataset_type IS NULL OR dataset.dataset_type = :dataset_type)
-    AND (:states IS NULL OR dataset.state IN (SELECT value FROM json_each(:states)))
-    AND (:identifier IS NULL OR NOT EXISTS (
-        SELECT 1
-        FROM json_each(:identifier) AS wanted
-        WHERE json_extract(dataset.identifier_key, '$.' || wanted.key, '$.' || wanted.key)
-            NOT IN (SELECT value FROM json_each(wanted.value))
-    ))
-    AND (:metadata IS NULL OR NOT EXISTS (
-        SELECT 1
-        FROM json_each(:metadata) AS wanted
-        WHERE CASE json_type(dataset.metadata, '$.' || wanted.key)
-            WHEN 'text' THEN 'text ' || json_extract(dataset.metadata, '$.' || wanted.key)
-            WHEN 'integer'
-                THEN json_extract(dataset.metadata, '$.' || wanted.key, '$.' || wanted.key)
-            ELSE ''
-        END NOT IN (SELECT value FROM json_each(wanted.value))
-    ))
+WHERE {is_wanted}
 ORDER BY dataset.row_id
 LIMIT :limit;
 

@@ -1,5 +1,4 @@
 -- Looking after the lake: what should lie in it, what was found damaged, and what is to go.
--- The filters are those of `find`.
 
 -- name: kept_files
 SELECT file.row_id, dataset.row_id, dataset.dataset_id, dataset.bucket, dataset.provider,
@@ -11,28 +10,7 @@ FROM {prefix}file AS file
 JOIN {prefix}revision AS revision ON revision.row_id = file.revision
 JOIN {prefix}dataset AS dataset ON dataset.row_id = revision.dataset
 LEFT JOIN {prefix}file_check AS file_check ON file_check.file = file.row_id
-WHERE dataset.row_id > :after AND dataset.row_id <= :until
-    AND (:bucket IS NULL OR dataset.bucket = :bucket)
-    AND (:stage IS NULL OR dataset.stage = :stage)
-    AND (:provider IS NULL OR dataset.provider = :provider)
-    AND (:dataset_type IS NULL OR dataset.dataset_type = :dataset_type)
-    AND (:states IS NULL OR dataset.state IN (SELECT value FROM json_each(:states)))
-    AND (:identifier IS NULL OR NOT EXISTS (
-        SELECT 1
-        FROM json_each(:identifier) AS wanted
-        WHERE json_extract(dataset.identifier_key, '$.' || wanted.key, '$.' || wanted.key)
-            NOT IN (SELECT value FROM json_each(wanted.value))
-    ))
-    AND (:metadata IS NULL OR NOT EXISTS (
-        SELECT 1
-        FROM json_each(:metadata) AS wanted
-        WHERE CASE json_type(dataset.metadata, '$.' || wanted.key)
-            WHEN 'text' THEN 'text ' || json_extract(dataset.metadata, '$.' || wanted.key)
-            WHEN 'integer'
-                THEN json_extract(dataset.metadata, '$.' || wanted.key, '$.' || wanted.key)
-            ELSE ''
-        END NOT IN (SELECT value FROM json_each(wanted.value))
-    ))
+WHERE {is_wanted}
     AND file.row_id > :after_file
 ORDER BY file.row_id
 LIMIT :limit;
@@ -42,28 +20,7 @@ SELECT count(*), coalesce(sum(file.stored_size), 0)
 FROM {prefix}file AS file
 JOIN {prefix}revision AS revision ON revision.row_id = file.revision
 JOIN {prefix}dataset AS dataset ON dataset.row_id = revision.dataset
-WHERE dataset.row_id > :after AND dataset.row_id <= :until
-    AND (:bucket IS NULL OR dataset.bucket = :bucket)
-    AND (:stage IS NULL OR dataset.stage = :stage)
-    AND (:provider IS NULL OR dataset.provider = :provider)
-    AND (:dataset_type IS NULL OR dataset.dataset_type = :dataset_type)
-    AND (:states IS NULL OR dataset.state IN (SELECT value FROM json_each(:states)))
-    AND (:identifier IS NULL OR NOT EXISTS (
-        SELECT 1
-        FROM json_each(:identifier) AS wanted
-        WHERE json_extract(dataset.identifier_key, '$.' || wanted.key, '$.' || wanted.key)
-            NOT IN (SELECT value FROM json_each(wanted.value))
-    ))
-    AND (:metadata IS NULL OR NOT EXISTS (
-        SELECT 1
-        FROM json_each(:metadata) AS wanted
-        WHERE CASE json_type(dataset.metadata, '$.' || wanted.key)
-            WHEN 'text' THEN 'text ' || json_extract(dataset.metadata, '$.' || wanted.key)
-            WHEN 'integer'
-                THEN json_extract(dataset.metadata, '$.' || wanted.key, '$.' || wanted.key)
-            ELSE ''
-        END NOT IN (SELECT value FROM json_each(wanted.value))
-    ));
+WHERE {is_wanted};
 
 -- name: mark_damaged
 UPDATE {prefix}file_check SET suspect = 2
