@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks.contenders import INGESTIFY, Job
 from benchmarks.machine import describe
 from benchmarks.process import BenchmarkError, run
-from benchmarks.provider import serving
+from benchmarks.simulated import serving
 from benchmarks.workloads import SMALL, Situation
 
 MEBIBYTE = 1024**2

@@ -9,7 +9,7 @@ from statistics import median
 
 from benchmarks.contenders import Contender, Job
 from benchmarks.process import BenchmarkError, Usage, run
-from benchmarks.provider import Provider, serving
+from benchmarks.simulated import Provider, serving
 from benchmarks.workloads import Situation, Workload
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from benchmarks.contenders import INGESTIFY, Job
 from benchmarks.process import Usage, run
-from benchmarks.provider import serving
 from benchmarks.rounds import Spread
+from benchmarks.simulated import serving
 from benchmarks.workloads import SMALL, Situation
 
 HEAVY = ("aiohttp", "kloppy", "polars")  # what a look at the help must not load
