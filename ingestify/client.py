@@ -8,6 +8,8 @@ import random as random_module
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
 from typing import Any, Protocol, Self, TypeVar
 
 from ingestify.errors import (
@@ -23,6 +25,7 @@ from ingestify.http.exchange import (
     Answer,
     Deadlines,
     Meaning,
+    Times,
     drain,
     is_refusal_for_speed,
     meaning_of,
@@ -54,6 +57,7 @@ __all__ = [
 T = TypeVar("T")
 
 TOO_MANY_REQUESTS = 429
+NO_OPTIONS = HttpOptions()
 
 _log = logging.getLogger("ingestify.client")
 
@@ -67,14 +71,14 @@ class _LoginNeededError(RefusedError):
     """A 401. Stays within this module as long as there may be fresh credentials."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True)
 class _Plan:
-    """One thing to be asked for; what all attempts at it have in common."""
+    """One thing to be asked for; what all attempts at it have in common. Never changed."""
 
     url: str  # without credentials
     headers: Mapping[str, str]
     conditional: Mapping[str, str]  # headers, too
-    options: HttpOptions
+    total_timeout: timedelta | None
     max_bytes: int
     slot: Slot | None
     log_in: bool
@@ -142,6 +146,9 @@ class Client:
         self._clock = clock
         self._random = random or random_module.Random()
         self._exchanges = exchanges
+        self._patience = self.settings.max_retry_after.total_seconds()
+        self._outage = self.settings.outage_patience.total_seconds()
+        self._times = Times.of(self.settings)
         self._home = Home(source, self.settings, self.redactor)
         self._login = Login(source, lambda: source.login(ClientHttp(self, log_in=False)))
 
@@ -177,7 +184,9 @@ class Client:
     def cooling_for(self) -> float:
         """Seconds until the provider lets anybody through; 0: now."""
         origin = self._home.origin
-        return 0.0 if origin is None else self._throttle.cooling_for(self._home.key_of(origin))
+        if origin is None:
+            return 0.0
+        return self._throttle.cooling_for(self._home.account_of(f"{origin}/")[0])
 
     async def receive(
         self,
@@ -203,29 +212,35 @@ class Client:
             TransientFetchError: it did not pass in the time and attempts there are.
             StopProcessing: the daily quota is used up.
         """
-        options = options or HttpOptions()
+        options = options or NO_OPTIONS
+        if options.params:
+            params = {**(params or {}), **options.params}
+        if options.headers:
+            headers = {**(headers or {}), **options.headers}
         plan = _Plan(
-            url=self.resolve(url, {**(params or {}), **options.params}),
-            headers=checked_headers({**(headers or {}), **options.headers}),
-            conditional=conditional_headers(*conditional) if conditional else {},
-            options=options,
-            max_bytes=options.max_body_bytes or self.settings.max_body_bytes,
-            slot=slot,
-            log_in=log_in,
+            self.resolve(url, params),
+            checked_headers(headers) if headers else {},
+            conditional_headers(*conditional) if conditional else {},
+            options.total_timeout,
+            options.max_body_bytes or self.settings.max_body_bytes,
+            slot,
+            log_in,
         )
-        host = Origin.of(plan.url).netloc
         try:
             return await with_retries(
-                lambda: self._attempt(plan, consume),
+                partial(self._attempt, plan, consume),
                 settings=self.settings,
                 clock=self._clock,
                 rng=self._random,
-                may_retry=lambda: self._throttle.may_retry(host),
+                may_retry=partial(self._may_retry, plan),
                 waiting=slot.released if slot is not None else None,
             )
         except IngestifyError as exc:
             self.redactor.clean(exc)
             raise
+
+    def _may_retry(self, plan: _Plan) -> bool:
+        return self._throttle.may_retry(Origin.of(plan.url).netloc)
 
     async def _attempt(
         self, plan: _Plan, consume: Callable[[Answer], Awaitable[T]]
@@ -255,37 +270,37 @@ class Client:
         self, plan: _Plan, consume: Callable[[Answer], Awaitable[T]]
     ) -> T | NotModified:
         """One exchange, and those that its redirects lead to."""
-        url = plan.url
-        visited = {url}
-        while True:
-            received = await self._take_turn(plan, url, consume)
-            if not isinstance(received, _Redirect):
-                return received
-            url = self._home.redirected(url, received.location, self._login.auth)
+        received = await self._take_turn(plan, plan.url, consume)
+        visited = [plan.url]
+        while isinstance(received, _Redirect):
+            url = self._home.redirected(visited[-1], received.location, self._login.auth)
             if url in visited:
                 raise FetchError(f"{masked(plan.url)} redirects in a circle")
             if len(visited) > self.settings.max_redirects:
                 raise FetchError(
                     f"{masked(plan.url)} redirects more than {self.settings.max_redirects} times"
                 )
-            visited.add(url)
+            visited.append(url)
+            received = await self._take_turn(plan, url, consume)
+        return received
 
     async def _take_turn(
         self, plan: _Plan, url: str, consume: Callable[[Answer], Awaitable[T]]
     ) -> T | NotModified | _Redirect:
+        key, quota = self._home.account_of(url)
         waiting: AbstractAsyncContextManager[Turn] = self._throttle.turn(
-            self._home.key_of(Origin.of(url)),
+            key,
             self.limits,
             exchanges=self._exchanges,
             slot=plan.slot,
-            patience=self.settings.max_retry_after.total_seconds(),
-            outage=self.settings.outage_patience.total_seconds(),
-            source=self._home.quota_of(Origin.of(url)),
+            patience=self._patience,
+            outage=self._outage,
+            source=quota,
         )
         if self._allowance is not None:
             waiting = self._allowance.paid(waiting, may_wait=plan.log_in)
         async with waiting as turn:
-            deadlines = Deadlines(self.settings, plan.options.total_timeout)
+            deadlines = Deadlines(self._times, plan.total_timeout)
             try:
                 with deadlines:
                     return await self._exchange(plan, url, turn, deadlines, consume)
@@ -306,14 +321,15 @@ class Client:
         deadlines: Deadlines,
         consume: Callable[[Answer], Awaitable[T]],
     ) -> T | NotModified | _Redirect:
-        began = self._clock.monotonic()
         auth = self._login.auth if plan.log_in else self.source.auth
         generation = self._login.generation if plan.log_in else 0
         request = self._home.request(url, plan.headers, plan.conditional, auth)
         self.traffic.requests += 1
+        is_told = _log.isEnabledFor(logging.DEBUG)
+        began = self._clock.monotonic() if is_told else 0.0
         async with self._fetcher.send(request) as response:
             deadlines.end_head()
-            if generation and Origin.of(url) == self._home.origin:  # others saw no credential
+            if generation and self._home.owns(url):  # others saw no credential
                 self._login.answered(generation, response.status)
             if self._allowance is not None:
                 response = self._allowance.counting(response)
@@ -337,7 +353,7 @@ class Client:
                 return await self._consume(answer, turn, consume)
             finally:
                 self.traffic.received_bytes += answer.received
-                if _log.isEnabledFor(logging.DEBUG):
+                if is_told:
                     seconds = self._clock.monotonic() - began
                     shown = self.redactor.redact(answer.url)
                     _log.debug("%s %d %d bytes %.3f s", shown, status, answer.received, seconds)

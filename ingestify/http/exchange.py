@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
 from typing import Self
@@ -81,6 +82,26 @@ def meaning_of(status: int, advice: Advice, *, shown: str, was_conditional: bool
     raise FetchError(said, status=status)
 
 
+@dataclass(frozen=True, slots=True)
+class Times:
+    """How long the parts of an exchange may take, in seconds."""
+
+    total: float
+    head: float  # to connect, and until the first byte
+    idle: float
+    pace: int  # bytes a second, at least; 0: any
+
+    @classmethod
+    def of(cls, settings: HttpSettings) -> Self:
+        """Those of *settings*."""
+        return cls(
+            total=settings.total_timeout.total_seconds(),
+            head=(settings.connect_timeout + settings.first_byte_timeout).total_seconds(),
+            idle=settings.idle_timeout.total_seconds(),
+            pace=settings.minimum_bytes_per_second,
+        )
+
+
 class Deadlines:
     """One cancel scope around a whole exchange, whose deadline moves with every chunk.
 
@@ -105,10 +126,10 @@ class Deadlines:
         "_waiting",
     )
 
-    def __init__(self, settings: HttpSettings, total: timedelta | None) -> None:
-        self._total = (total or settings.total_timeout).total_seconds()
-        self._idle = settings.idle_timeout.total_seconds()
-        self._pace = settings.minimum_bytes_per_second
+    def __init__(self, times: Times, total: timedelta | None) -> None:
+        self._total = times.total if total is None else total.total_seconds()
+        self._idle = times.idle
+        self._pace = times.pace
         self._received = 0
         self._waited = 0.0  # seconds, before the present wait
         self._waiting = 0.0  # since when
@@ -116,7 +137,7 @@ class Deadlines:
         self._loop = asyncio.get_running_loop()
         now = self._loop.time()
         self._ends = now + self._total
-        self._head = (settings.connect_timeout + settings.first_byte_timeout).total_seconds()
+        self._head = times.head
         self._deadline = min(self._ends, now + self._head)
         self._timer = self._loop.call_at(min(self._deadline, now + self._idle), self._look)
         self._scope = anyio.CancelScope()
@@ -242,7 +263,20 @@ class Answer:
         """
         self._source.check_answer(self.status, self.headers, head[:65536])
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def begin(self, most: int) -> tuple[bytes, AsyncIterator[bytes] | None]:
+        """All of a body of up to *most* bytes; of a larger one the beginning, and what follows.
+
+        It is read from the wire as in `chunks`, which is not to be called then.
+        """
+        chunks = self.chunks()
+        begun: list[bytes] = []
+        async for chunk in chunks:
+            begun.append(chunk)
+            if self.received > most:
+                return b"".join(begun), chunks
+        return b"".join(begun), None
+
+    async def chunks(self) -> AsyncGenerator[bytes]:
         """The body as it comes over the wire, content coding untouched. Can be read once.
 
         Raises:

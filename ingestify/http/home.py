@@ -21,6 +21,8 @@ from ingestify.ports import Source
 from ingestify.redaction import Redactor
 from ingestify.throttle import Key
 
+NOWHERE = "nowhere:"  # no address begins with that
+
 
 class Home:
     """Knows which addresses are a Source's, and keeps its credentials to them."""
@@ -32,7 +34,9 @@ class Home:
         self._base = BaseAddress.parse(source.base_url) if source.base_url else None
         self._headers = own_headers(settings.user_agent)
         self._userinfo = _basic_header(self._base.userinfo if self._base else None)
-        self._credential = self._name_credential()
+        origin = self.origin
+        self._own = f"{origin}/" if origin else NOWHERE
+        self._account = ((origin.netloc, self._name_credential()), source.name) if origin else None
         if settings.proxy is not None:
             userinfo = urlsplit(settings.proxy).netloc.rpartition("@")[0]
             redactor.learn_credentials((userinfo, userinfo.partition(":")[2]))
@@ -90,7 +94,7 @@ class Home:
     ) -> Request:
         """The request for *url*. Only those to our own origin hold credentials, and headers that
         a Source has added."""
-        if Origin.of(url) != self.origin:
+        if not self.owns(url):
             harmless = {name: text for name, text in headers.items() if name in HARMLESS}
             headers = {**self._headers, **harmless, **conditional}
             return Request(url=url, headers=headers, settings=self._settings)
@@ -103,14 +107,17 @@ class Home:
             settings=self._settings,
         )
 
-    def key_of(self, origin: Origin) -> Key:
-        """What requests to *origin* are limited by. Only our own origin sees the credential."""
-        return origin.netloc, self._credential if origin == self.origin else ""
+    def owns(self, url: str) -> bool:
+        """Whether *url* leads to our own origin, which alone sees credentials."""
+        return url.startswith(self._own) or Origin.of(url) == self.origin
 
-    def quota_of(self, origin: Origin) -> str:
-        """What the daily quota of requests to *origin* goes by, in every process."""
-        name = self._source.name
-        return name if origin == self.origin else f"{name} {origin.netloc}"
+    def account_of(self, url: str) -> tuple[Key, str]:
+        """What requests to *url* are limited by, and what their daily quota goes by in every
+        process. Only our own origin sees the credential."""
+        if self._account is not None and self.owns(url):
+            return self._account
+        origin = Origin.of(url)
+        return (origin.netloc, ""), f"{self._source.name} {origin.netloc}"
 
     def _name_credential(self) -> str:
         """A name under which equal credentials share their limits. It says nothing about them."""

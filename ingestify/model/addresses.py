@@ -78,6 +78,10 @@ class BaseAddress:
     origin: Origin
     path: str  # begins and ends with a slash
     userinfo: str | None = field(default=None, repr=False)  # decoded, "user:password"
+    _text: str = field(init=False, repr=False, compare=False, default="")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_text", f"{self.origin}{self.path}")
 
     @classmethod
     def parse(cls, url: str) -> Self:
@@ -100,7 +104,7 @@ class BaseAddress:
         return cls(origin, folder, unquote(userinfo) if at else None)
 
     def __str__(self) -> str:
-        return f"{self.origin}{self.path}"
+        return self._text
 
     def resolve(self, url: str, params: Mapping[str, Any] | None = None) -> str:
         """The absolute form of *url*, with *params* added to its query.
@@ -111,8 +115,9 @@ class BaseAddress:
         Raises:
             UnsafeTargetError: *url* leads elsewhere, or cannot be sent as it stands.
         """
-        if PLAIN.fullmatch(url) and not DOTS.search(url):  # nearly all are
-            return with_params(f"{self.origin}{self.path}{url}", params)
+        below = url.removeprefix(self._text)
+        if PLAIN.fullmatch(below) and not DOTS.search(below):  # nearly all are
+            return with_params(self._text + below, params)
         shown = masked(url)
         _refuse_unsafe(url, shown=shown)
         if "#" in url:
@@ -196,8 +201,10 @@ def with_params(url: str, params: Mapping[str, Any] | None) -> str:
     Raises:
         UnsafeTargetError: a name or value is no text, number, bool or list of those.
     """
+    if not params:
+        return url
     pairs = []
-    for name, value in (params or {}).items():
+    for name, value in params.items():
         for each in value if isinstance(value, list | tuple) else (value,):
             if each is not None:
                 pairs.append(f"{_encoded(name)}={_encoded(_param_text(name, each))}")

@@ -12,11 +12,12 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 from urllib.parse import quote
 
 from ingestify.errors import ConfigError, StoreError
-from ingestify.model.identity import Identifier, Value
+from ingestify.model.identity import Value
 
 # What a part may look like to be shown verbatim. It can then be told apart from its neighbours in
 # a file name, where "__" stands between parts and ".r" with a digit follows the last of them.
@@ -104,7 +105,7 @@ def file_path(
     stage: str,
     provider: str,
     dataset_type: str,
-    identifier: Identifier,
+    identifier: Mapping[str, Value],
     data_feed_key: str,
     data_spec_version: str,
     revision: int,
@@ -119,12 +120,7 @@ def file_path(
     There is no folder for a single Dataset: the last part of the identity stands in the file's
     name, since a folder costs as much as a file.
     """
-    folders = [
-        part(bucket),
-        f"stage={part(stage)}",
-        f"provider={part(provider)}",
-        f"dataset_type={part(dataset_type)}",
-    ]
+    folders = [_top(bucket, stage, provider, dataset_type)]
     for name, value in identifier.items():
         if (chosen := transformations.get(name)) and (extra := chosen.apply(name, value)):
             folders.append(extra)
@@ -139,16 +135,32 @@ def part(value: Value, longest: int = LONGEST_PART) -> str:
 
     Different values, 1 and "1" or "a" and "A" among them, never give the same piece.
     """
-    if isinstance(value, int):
-        shown = str(value)
-        plain = len(shown) <= longest
-    else:
-        plain = len(value) <= longest and bool(PLAIN.match(value))
-        plain = plain and not AMBIGUOUS.search(value) and not RESERVED.match(value)
-        shown = value if plain else _shown(value[:longest])
-    if plain:
-        return shown
+    if isinstance(value, str):
+        return _text_part(value, longest)
+    shown = str(value)
+    return shown if len(shown) <= longest else _hashed(shown, value, longest)
+
+
+@lru_cache(maxsize=1024)
+def _text_part(value: str, longest: int) -> str:
+    """`part` of text, of which there is little beside identities."""
+    plain = len(value) <= longest and bool(PLAIN.match(value))
+    if plain and not AMBIGUOUS.search(value) and not RESERVED.match(value):
+        return value
+    return _hashed(_shown(value[:longest]), value, longest)
+
+
+def _hashed(shown: str, value: Value, longest: int) -> str:
     return f"{_cut(shown, longest)}~{_digest(value)[:16]}"
+
+
+@lru_cache(maxsize=256)
+def _top(bucket: str, stage: str, provider: str, dataset_type: str) -> str:
+    """The folders that Datasets of one kind have in common."""
+    return (
+        f"{part(bucket)}/stage={part(stage)}"
+        f"/provider={part(provider)}/dataset_type={part(dataset_type)}"
+    )
 
 
 def path_parts(path: str) -> list[str]:

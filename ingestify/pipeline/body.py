@@ -18,7 +18,15 @@ from anyio import CancelScope, to_thread
 from isal import isal_zlib
 
 from ingestify.errors import InvalidBodyError, StoreError
-from ingestify.http.codings import STEP, Gunzip, Plain, decoder_for, too_large
+from ingestify.http.codings import (
+    DAMAGED,
+    GZIP_MAGIC,
+    STEP,
+    Gunzip,
+    Plain,
+    decoder_for,
+    too_large,
+)
 from ingestify.http.in_memory import Memory, RunMemory
 from ingestify.model.catalog import StagedFile
 from ingestify.pipeline.formats import (
@@ -26,6 +34,7 @@ from ingestify.pipeline.formats import (
     STILL_TO_PARSE,
     WHOLE,
     check_for,
+    is_json,
     kind_of,
     parse_json,
 )
@@ -37,6 +46,7 @@ STEPS_IN_THREAD = 64  # then the thread comes back, so that a cancelled caller w
 LOOKED_AT = 64 * 1024  # bytes of a body that are enough to know a provider's excuse by
 COMPRESSION_LEVEL = 2
 GZIP_CONTAINER = 31
+PLAIN_MEMBER = GZIP_MAGIC + b"\0"  # of gzip: its header has no optional fields
 
 Look: TypeAlias = Callable[[bytes], None]
 
@@ -151,6 +161,47 @@ class BodyEncoder:
 
     def _too_large(self) -> InvalidBodyError:
         return InvalidBodyError(f"the body is {too_large(self._max_bytes)}")
+
+
+def encode_small(
+    data: bytes,
+    *,
+    coding: str,
+    format: str,
+    max_bytes: int,
+    look: Look | None,  # noqa: A002
+) -> tuple[bytes, EncodedBody] | None:
+    """What `BodyEncoder` makes of a whole body, in one go, where nothing is out of the ordinary.
+
+    None where it is: the long way has a name for everything that can be wrong with a body.
+    """
+    body = _undone(data, coding)
+    if not body or len(body) > max_bytes or kind_of(format) != "json" or not is_json(body):
+        return None
+    if look:
+        look(body[:LOOKED_AT])
+    return data if coding else isal_zlib.compress(body, COMPRESSION_LEVEL, GZIP_CONTAINER), (
+        EncodedBody(
+            codec="gzip",
+            size=len(body),
+            sha256=hashlib.sha256(body).hexdigest(),
+            validation=WHOLE,
+        )
+    )
+
+
+def _undone(data: bytes, coding: str) -> bytes | None:
+    """*data* without its *coding*; None where that takes more than one step."""
+    if not coding:
+        return data
+    if coding != "gzip" or data[:4] != PLAIN_MEMBER:
+        return None
+    inflater = isal_zlib.decompressobj(GZIP_CONTAINER)
+    try:
+        body = inflater.decompress(data, STEPS_IN_LOOP * STEP)
+    except DAMAGED:
+        return None
+    return body if inflater.eof and not inflater.unused_data else None
 
 
 async def store_body(

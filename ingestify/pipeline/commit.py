@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -20,7 +21,6 @@ from ingestify.model.catalog import (
     Rejected,
 )
 from ingestify.model.dataset import CheckOutcome, FileKey, Stored, StoredFile
-from ingestify.model.identity import Identifier
 from ingestify.model.layout import Transformation, file_path, without_suffix
 from ingestify.pipeline.pages import Pages
 from ingestify.pipeline.task import Finished, NewBytes
@@ -127,10 +127,10 @@ class Committer:
     async def _publish(self, works: Sequence[Work]) -> None:
         """Give the new bytes of *works* their places, all in one batch of the FileStore."""
         placed = [
-            (work, key, new, self._path(work.commit, key, new))
+            (work, key, new, path)
             for work in works
             if isinstance(work.commit, DatasetCommit)
-            for key, new in work.finished.new.items()
+            for key, new, path in self._placed(work.commit, work.finished.new)
         ]
         paths = await self.store.publish([(new.staged, path) for _, _, new, path in placed])
         published: dict[int, dict[FileKey, NewFile]] = {}
@@ -144,22 +144,28 @@ class Committer:
                 work.commit = _with_new(work.commit, published[id(work)])
                 work.stored_bytes = sum(new.staged.size for new in work.finished.new.values())
 
-    def _path(self, commit: DatasetCommit, key: FileKey, new: NewBytes) -> str:
-        path = file_path(
-            bucket=commit.bucket,
-            stage=commit.stage,
-            provider=commit.provider,
-            dataset_type=commit.dataset_type,
-            identifier=Identifier.from_key(commit.identifier),
-            data_feed_key=key[0],
-            data_spec_version=key[1],
-            revision=0 if commit.base is None else commit.base + 1,
-            stored_sha256=new.staged.sha256,
-            format=new.format,
-            codec=new.body.codec,
-            transformations=self.transformations.get((commit.provider, commit.dataset_type), {}),
-        )
-        return path if new.restores is None else without_suffix(new.restores, path)
+    def _placed(
+        self, commit: DatasetCommit, fresh: Mapping[FileKey, NewBytes]
+    ) -> Iterator[tuple[FileKey, NewBytes, str]]:
+        """Which path each of the *fresh* bytes asks for."""
+        identifier = json.loads(commit.identifier)  # which keeps integers of any size exact
+        kind = commit.provider, commit.dataset_type
+        for key, new in fresh.items():
+            path = file_path(
+                bucket=commit.bucket,
+                stage=commit.stage,
+                provider=commit.provider,
+                dataset_type=commit.dataset_type,
+                identifier=identifier,
+                data_feed_key=key[0],
+                data_spec_version=key[1],
+                revision=0 if commit.base is None else commit.base + 1,
+                stored_sha256=new.staged.sha256,
+                format=new.format,
+                codec=new.body.codec,
+                transformations=self.transformations.get(kind, {}),
+            )
+            yield key, new, path if new.restores is None else without_suffix(new.restores, path)
 
     async def _write(self, works: Sequence[Work]) -> list[Work]:
         """Commit *works*. Returns those that have to be published anew under another number."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from anyio import CancelScope, create_task_group, move_on_after
-from anyio.abc import TaskGroup
 
 from ingestify.errors import RunError, SourceError, StopProcessing
 from ingestify.model.catalog import DatasetCommit
@@ -49,7 +48,7 @@ class Haul:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetFetch:
-    """Fetches the Datasets of one Source."""
+    """Fetches the Datasets of one Source. *slot* is the place of the Task that it is about."""
 
     source: Source
     files: FileFetch
@@ -87,11 +86,31 @@ class DatasetFetch:
     async def _fetch_files(self, task: Task, slot: Slot, haul: Haul) -> None:
         if task.stored is not None and not task.asks:
             return  # its row alone has to change
+        task.resource.files = [ask.file for ask in task.asks]
+        if leaves_fetching_to_us(self.source):
+            await self._fetch_all(task.asks, task, slot, haul)
+        else:
+            await self._fetch_declared(task, slot, haul)
+
+    async def _fetch_all(self, asks: Sequence[Ask], task: Task, slot: Slot, haul: Haul) -> None:
+        if len(asks) == 1:
+            await self._fetch_one(asks[0], task, slot, haul, _nothing)
+            return
+        async with create_task_group() as tg:
+            cancel = tg.cancel_scope.cancel
+            for ask in asks[1:]:
+                tg.start_soon(self._fetch_one, ask, task, slot, haul, cancel)
+            for ask in asks[:1]:
+                await self._fetch_one(ask, task, slot, haul, cancel)
+
+    async def _fetch_declared(self, task: Task, slot: Slot, haul: Haul) -> None:
+        """Fetch what the Source names, which may think of Files only now, or only later."""
         asked = {ask.file.key: ask for ask in task.asks}
         begun: set[FileKey] = set()
-        task.resource.files = [ask.file for ask in task.asks]
-        files = self.source.fetch_dataset_files(task.resource, task.stored, http=self.files.http)
+        http = self.files.http_for(slot)
+        files = self.source.fetch_dataset_files(task.resource, task.stored, http=http)
         async with create_task_group() as tg:
+            cancel = tg.cancel_scope.cancel
             try:
                 async with aclosing(files) as declared:  # type: ignore[type-var]
                     async for item in declared:
@@ -103,22 +122,22 @@ class DatasetFetch:
                             if item.key in begun:
                                 raise SourceError(f"{' '.join(item.key)} is to be fetched twice")
                             begun.add(item.key)
-                            tg.start_soon(self._fetch_one, ask, item, task, slot, haul, tg)
+                            ask = Ask(item, ask.reason, ask.conditional)
+                            tg.start_soon(self._fetch_one, ask, task, slot, haul, cancel)
             except Exception as exc:
                 haul.fail(exc)
-                tg.cancel_scope.cancel()
+                cancel()
 
     async def _fetch_one(
-        self, ask: Ask, file: FileResource, task: Task, slot: Slot, haul: Haul, tg: TaskGroup
+        self, ask: Ask, task: Task, slot: Slot, haul: Haul, cancel: Callable[[], object]
     ) -> None:
-        known = task.stored.files.get(file.key) if task.stored else None
+        key = ask.file.key
+        known = task.stored.files.get(key) if task.stored else None
         try:
-            haul.got[file.key] = await self.files.fetch(
-                Ask(file, ask.reason, ask.conditional), known, slot
-            )
+            haul.got[key] = await self.files.fetch(ask, known, slot)
         except Exception as exc:
-            haul.fail(exc, file.key)
-            tg.cancel_scope.cancel()  # all or nothing: the other Files are not needed any more
+            haul.fail(exc, key)
+            cancel()  # all or nothing: the other Files are not needed any more
 
     async def _after_load(self, task: Task, haul: Haul) -> None:
         """Let the hook say what the Dataset is, wherever that will be written down.
@@ -197,6 +216,16 @@ class DatasetFetch:
             run_id=run.run_id,
             at=self.clock.now(),
         )
+
+
+def leaves_fetching_to_us(source: Source) -> bool:
+    """Whether *source* wants every File that it declares, and nothing else."""
+    written = source.fetch_dataset_files
+    return getattr(written, "__func__", written) is Source.fetch_dataset_files
+
+
+def _nothing() -> None:
+    """There is nobody else to cancel."""
 
 
 def _undeclared(file: FileResource, task: Task) -> Ask:

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 
 from anyio import CancelScope, move_on_after
 
-from ingestify.client import Answer, Client
+from ingestify.client import Answer, Client, ClientHttp
 from ingestify.errors import AbsentError, SourceError, TransientFetchError
 from ingestify.http.headers import KEPT
 from ingestify.http.in_memory import Memory, RunMemory
 from ingestify.model.catalog import CheckedFile, StagedFile
 from ingestify.model.dataset import CheckOutcome, StoredFile
 from ingestify.model.resource import FileResource, HttpOptions, NotModified
-from ingestify.pipeline.body import EncodedBody, store_body
+from ingestify.pipeline.body import SMALL, EncodedBody, encode_small, store_body
 from ingestify.pipeline.pool import Slot
 from ingestify.pipeline.room import Room
 from ingestify.pipeline.task import NewBytes
@@ -46,10 +46,14 @@ class FileFetch:
     """Fetches the Files of one Source, one at a time; as many at once as it is called."""
 
     client: Client
-    http: Http
     store: FileStore
     room: Room | None = None
     parsing: Memory = field(default_factory=lambda: RunMemory().parsing)
+    loading: Memory = field(default_factory=lambda: RunMemory().loaders)
+
+    def http_for(self, slot: Slot) -> Http:
+        """What a Source asks with while it works on the Task whose place is *slot*."""
+        return ClientHttp(self.client, memory=self.loading, slot=slot)
 
     async def fetch(self, ask: Ask, known: StoredFile | None, slot: Slot) -> Got:
         """The File that *ask* asks for. *known* is what the lake has of it.
@@ -64,7 +68,7 @@ class FileFetch:
             if file.url is not None:
                 arrived = await self._from_url(file.url, ask, known, slot)
             elif file.loader is not None:
-                arrived = await self._in_time(ask, known)
+                arrived = await self._in_time(ask, known, slot)
             else:
                 arrived = await self._stage(file, _once(file.content or b""))
         except AbsentError:
@@ -81,8 +85,9 @@ class FileFetch:
         staged: list[StagedFile] = []
 
         async def consume(answer: Answer) -> Arrived:
-            await self._discard(staged)  # of an attempt that failed after all had come
-            arrived = await self._stage(ask.file, answer.chunks(), answer)
+            if staged:
+                await self._discard(staged)  # of an attempt that failed after all had come
+            arrived = await self._receive(ask.file, answer)
             staged.append(arrived.staged)
             return arrived
 
@@ -106,21 +111,25 @@ class FileFetch:
         while staged:
             await self.store.discard(staged.pop())
 
-    async def _in_time(self, ask: Ask, known: StoredFile | None) -> Arrived | NotModified:
+    async def _in_time(
+        self, ask: Ask, known: StoredFile | None, slot: Slot
+    ) -> Arrived | NotModified:
         """What the loader gives, within the time that an exchange may take."""
         options = ask.file.http_options or HttpOptions()
         seconds = (options.total_timeout or self.client.settings.total_timeout).total_seconds()
         with move_on_after(seconds):
-            return await self._from_loader(ask, known)
+            return await self._from_loader(ask, known, slot)
         raise TransientFetchError(
             f"{ask.file.data_feed_key}: its loader was not done after {seconds:g} s (total_timeout)"
         )
 
-    async def _from_loader(self, ask: Ask, known: StoredFile | None) -> Arrived | NotModified:
+    async def _from_loader(
+        self, ask: Ask, known: StoredFile | None, slot: Slot
+    ) -> Arrived | NotModified:
         load = ask.file.loader
         if load is None:
             raise SourceError(f"{ask.file.data_feed_key}: nothing says where to get it")
-        loaded = load(ask.file, known if ask.conditional else None, self.http)
+        loaded = load(ask.file, known if ask.conditional else None, self.http_for(slot))
         if inspect.isawaitable(loaded):
             result = await loaded
             return result if isinstance(result, NotModified) else await self._loaded(ask, result)
@@ -141,28 +150,52 @@ class FileFetch:
             raise _wrong_kind(ask.file, body)
         return await self._stage(ask.file, _once(body))
 
+    async def _receive(self, file: FileResource, answer: Answer) -> Arrived:
+        """What is small takes the short way; what is odd, the long one with everything else."""
+        begun, rest = await answer.begin(SMALL)
+        if rest is not None:
+            return await self._stage(file, _chain(file, begun, rest), answer)
+        encoded = encode_small(
+            begun,
+            coding=answer.coding,
+            format=file.format,
+            max_bytes=self._max_bytes(file),
+            look=answer.check,
+        )
+        if encoded is None:
+            return await self._stage(file, _once(begun), answer)
+        data, body = encoded
+        return Arrived(await self.store.stage(_once(data)), body, self._kept(answer))
+
     async def _stage(
         self, file: FileResource, chunks: AsyncIterator[bytes], answer: Answer | None = None
     ) -> Arrived:
-        options = file.http_options or HttpOptions()
         if self.room is not None:
             chunks = self.room.guarded(chunks)
         staged, body = await store_body(
             chunks,
             coding=answer.coding if answer else "",
             format=file.format,
-            max_bytes=options.max_body_bytes or self.client.settings.max_body_bytes,
+            max_bytes=self._max_bytes(file),
             store=self.store,
             look=answer.check if answer else None,
             parsing=self.parsing,
         )
+        return Arrived(staged, body, self._kept(answer) if answer else {})
+
+    def _max_bytes(self, file: FileResource) -> int:
+        options = file.http_options
+        of_file = options.max_body_bytes if options else None
+        return of_file or self.client.settings.max_body_bytes
+
+    def _kept(self, answer: Answer) -> Mapping[str, str]:
+        """The headers of *answer* that are kept, unless they hold a credential."""
         holds_credential = self.client.redactor.holds_credential
-        headers = {
+        return {
             name: text
             for name in KEPT
-            if answer and (text := answer.headers.get(name)) and not holds_credential(text)
+            if (text := answer.headers.get(name)) and not holds_credential(text)
         }
-        return Arrived(staged, body, headers)
 
     async def _compare(self, ask: Ask, known: StoredFile | None, arrived: Arrived) -> Got:
         etag, last_modified = arrived.headers.get("etag"), arrived.headers.get("last-modified")

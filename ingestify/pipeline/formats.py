@@ -225,6 +225,17 @@ class JsonCheck:
             raise InvalidBodyError(f"not JSON: it ends with {last!r}, the body may be cut")
 
 
+def is_json(body: bytes) -> bool:
+    """Whether *body* as a whole is JSON, in UTF-8."""
+    try:
+        parse_json(body)
+        if not body.isascii():
+            body.decode()
+    except (InvalidBodyError, UnicodeDecodeError):
+        return False
+    return True
+
+
 def parse_json(body: bytes | bytearray) -> None:
     """Raise an InvalidBodyError unless *body* is JSON."""
     try:

@@ -15,7 +15,7 @@ from ingestify.pipeline.discover import Found, discover
 from ingestify.pipeline.ledger import Ledger
 from ingestify.pipeline.pages import Pages
 from ingestify.pipeline.plan import PAGE, Planner
-from ingestify.pipeline.pool import Slot, work_through
+from ingestify.pipeline.pool import Pool, Slot
 from ingestify.pipeline.selector_run import SelectorRun
 from ingestify.pipeline.stop import Stop
 from ingestify.pipeline.task import Task
@@ -145,9 +145,9 @@ class Lane:
             raise
 
     async def _work(self) -> None:
-        await work_through(
+        await Pool(
             self._tasks, self._work_one, workers=self.workers, stop=self.stop, drop=drop
-        )
+        ).run()
 
     async def _work_one(self, task: Task, slot: Slot) -> None:
         try:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from anyio import Semaphore, create_task_group
+from anyio import create_task_group
+from anyio.abc import TaskGroup
 
 from ingestify.errors import StopProcessing
 from ingestify.pipeline.pages import Pages
@@ -21,8 +24,10 @@ class Slot:
     A Task that only waits is not in flight: it ends when a stop is requested.
     """
 
-    def __init__(self, workers: Semaphore, stop: Stop) -> None:
-        self._workers = workers
+    __slots__ = ("_is_held", "_places", "_stop", "_waiting")
+
+    def __init__(self, places: Places, stop: Stop) -> None:
+        self._places = places
         self._stop = stop
         self._waiting = 0
         self._is_held = True
@@ -47,9 +52,9 @@ class Slot:
                 await self._take_back()
 
     async def _take_back(self) -> None:
-        await self._workers.acquire()
+        await self._places.take()
         if self._is_held or self._waiting:  # another part has it, or waits again
-            self._workers.release()
+            self._places.leave()
         else:
             self._is_held = True
 
@@ -57,40 +62,108 @@ class Slot:
         """Give the place up, if it is held."""
         if self._is_held:
             self._is_held = False
-            self._workers.release()
+            self._places.leave()
 
 
-async def work_through(
-    tasks: Pages[Task],
-    work: Callable[[Task, Slot], Awaitable[None]],
-    *,
-    workers: int,
-    stop: Stop,
-    drop: Callable[[Task], None],
-) -> None:
-    """Do *work* on all *tasks*, at most *workers* at a time, and *drop* the rest after a stop."""
-    at_work, begun = Semaphore(workers), Semaphore(MOST_WAITING)
+class Places:
+    """A bounded number of places, taken in the order of asking. *freed* is told of free ones."""
 
-    async def one(task: Task) -> None:
-        slot = Slot(at_work, stop)
+    __slots__ = ("_freed", "_waiting", "free")
+
+    def __init__(self, count: int, freed: Callable[[], None] = lambda: None) -> None:
+        self.free = count
+        self._freed = freed
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def take(self) -> None:
+        """Wait for a place, and take it."""
+        if self.free:
+            self.free -= 1
+            return
+        place = asyncio.get_running_loop().create_future()
+        self._waiting.append(place)
         try:
-            await work(task, slot)
-        finally:
-            slot.leave()
-            begun.release()
+            await place
+        except BaseException:
+            if place.cancelled():
+                self._waiting.remove(place)
+            else:  # it came in the same moment
+                self.leave()
+            raise
 
-    async with create_task_group() as tg:
-        while page := await tasks.take(1):
-            for task in page:
-                try:
-                    await begun.acquire()
-                    await at_work.acquire()
-                except BaseException:
-                    drop(task)
-                    raise
-                if stop.requested:
-                    at_work.release()
-                    begun.release()
-                    drop(task)
-                else:
-                    tg.start_soon(one, task)
+    def leave(self) -> None:
+        """Give a place back: to who waits for one, or to the free ones."""
+        if self._waiting:
+            self._waiting.popleft().set_result(None)
+        else:
+            self.free += 1
+            self._freed()
+
+
+class Pool:
+    """Does *work* on all *tasks*, at most *workers* at a time, and *drops* the rest after a stop.
+
+    Runners take one Task after the other. There are as many as have a place, and one more for
+    each Task that only waits.
+    """
+
+    def __init__(
+        self,
+        tasks: Pages[Task],
+        work: Callable[[Task, Slot], Awaitable[None]],
+        *,
+        workers: int,
+        stop: Stop,
+        drop: Callable[[Task], None],
+    ) -> None:
+        self._tasks = tasks
+        self._work = work
+        self._stop = stop
+        self._drop = drop
+        self._places = Places(workers, self._see_to_runner)
+        self._runners = 0
+        self._looking = 0  # runners that are about to take a Task
+        self._group: TaskGroup
+
+    async def run(self) -> None:
+        """Return when all *tasks* are done, and no more will come."""
+        async with create_task_group() as self._group:
+            self._see_to_runner()
+
+    def _see_to_runner(self) -> None:
+        """Where a place is free, somebody looks for a Task to put there."""
+        if self._places.free and not self._looking and self._runners < MOST_WAITING:
+            self._runners += 1
+            self._looking += 1
+            self._group.start_soon(self._run_tasks)
+
+    async def _run_tasks(self) -> None:
+        try:
+            while page := await self._look():
+                for task in page:
+                    await self._do(task)
+        finally:
+            self._runners -= 1
+
+    async def _look(self) -> list[Task]:
+        try:
+            return await self._tasks.take(1)
+        finally:
+            self._looking -= 1
+
+    async def _do(self, task: Task) -> None:
+        try:
+            await self._places.take()
+        except BaseException:
+            self._drop(task)
+            raise
+        slot = Slot(self._places, self._stop)
+        try:
+            self._see_to_runner()
+            if self._stop.requested:
+                self._drop(task)
+            else:
+                await self._work(task, slot)
+        finally:
+            self._looking += 1  # and nobody else is sent to look when the place becomes free
+            slot.leave()

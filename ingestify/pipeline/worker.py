@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from ingestify.client import Client, ClientHttp
+from ingestify.client import Client
 from ingestify.http.in_memory import RunMemory
 from ingestify.pipeline.budget import BudgetUsedUpError, Spending
 from ingestify.pipeline.commit import Committer
@@ -17,7 +17,7 @@ from ingestify.pipeline.task import Task
 from ingestify.ports import Catalog, Clock, FileStore, Source
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Worker:
     """Does the Tasks of one Source: fetches, and hands on to the committer."""
 
@@ -31,6 +31,10 @@ class Worker:
     spending: Spending
     room: Room
     memory: RunMemory
+    _unlimited: DatasetFetch = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._unlimited = self._fetching(self.client)
 
     async def work(self, task: Task, slot: Slot) -> None:
         """Fetch *task*; once it is handed on, the committer answers for it.
@@ -38,7 +42,7 @@ class Worker:
         What the budget has no room for is not reached.
         """
         if not self.spending.budget.is_limited:
-            await self._fetch(task, slot, self.client)
+            await self._fetch(task, slot, self._unlimited)
             return
         requests = sum(ask.file.content is None for ask in task.asks)
         allowance = await self.spending.admit(requests, slot)
@@ -46,24 +50,26 @@ class Worker:
             drop(task)
             return
         try:
-            await self._fetch(task, slot, self.client.spending(allowance))
+            await self._fetch(task, slot, self._fetching(self.client.spending(allowance)))
         except BudgetUsedUpError:
             drop(task)
         finally:
             self.spending.leave(allowance)
 
-    async def _fetch(self, task: Task, slot: Slot, client: Client) -> None:
-        fetch = DatasetFetch(
+    async def _fetch(self, task: Task, slot: Slot, fetch: DatasetFetch) -> None:
+        await self.committer.take_over(await fetch.fetch(task, slot))
+
+    def _fetching(self, client: Client) -> DatasetFetch:
+        return DatasetFetch(
             source=self.source,
             files=FileFetch(
                 client=client,
-                http=ClientHttp(client, memory=self.memory.loaders, slot=slot),
                 store=self.store,
                 room=self.room,
                 parsing=self.memory.parsing,
+                loading=self.memory.loaders,
             ),
             catalog=self.catalog,
             clock=self.clock,
             stage=self.stage,
         )
-        await self.committer.take_over(await fetch.fetch(task, slot))

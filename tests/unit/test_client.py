@@ -38,7 +38,7 @@ from ingestify.model.http import (
 )
 from ingestify.model.resource import NOT_MODIFIED, HttpOptions
 from ingestify.pipeline.pages import Pages
-from ingestify.pipeline.pool import work_through
+from ingestify.pipeline.pool import Pool
 from ingestify.pipeline.stop import Stop
 from ingestify.ports import Source
 from ingestify.testing.clock import VirtualClock
@@ -805,7 +805,7 @@ async def test_a_token_that_ends_while_more_wait_than_may_work():
         done.append(await client.receive("a", consume=read, slot=slot))
 
     with anyio.fail_after(30):
-        await work_through(pages, work, workers=4, stop=Stop(), drop=lambda number: None)
+        await Pool(pages, work, workers=4, stop=Stop(), drop=lambda number: None).run()
 
     assert done == [b"x"] * 40
     assert source.logins == 2
@@ -829,7 +829,7 @@ async def test_what_a_loader_asks_for_holds_no_worker_while_it_waits():
             done.append(await ClientHttp(client, slot=slot).get_bytes("a"))
 
     with anyio.fail_after(30):
-        await work_through(pages, work, workers=4, stop=Stop(), drop=lambda number: None)
+        await Pool(pages, work, workers=4, stop=Stop(), drop=lambda number: None).run()
 
     assert done == [b"x"] * 40
 

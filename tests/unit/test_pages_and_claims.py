@@ -7,7 +7,6 @@ from anyio import (
     CancelScope,
     ClosedResourceError,
     Event,
-    Semaphore,
     create_task_group,
     wait_all_tasks_blocked,
 )
@@ -17,7 +16,7 @@ from hypothesis import strategies as st
 
 from ingestify.pipeline.claims import Claims, RowIds
 from ingestify.pipeline.pages import Pages
-from ingestify.pipeline.pool import Slot
+from ingestify.pipeline.pool import Places, Slot
 from ingestify.pipeline.stop import Stop
 
 EVENTS, LINEUPS = ("events", "v1"), ("lineups", "v1")
@@ -308,8 +307,8 @@ async def test_a_slot_is_lent_while_any_part_waits() -> None:
     """
     A Task gives its place up once, while one or more of its parts wait, and takes it back once.
     """
-    workers = Semaphore(1)
-    await workers.acquire()
+    workers = Places(1)
+    await workers.take()
     slot = Slot(workers, Stop())
     gates = [Event(), Event()]
 
@@ -321,14 +320,14 @@ async def test_a_slot_is_lent_while_any_part_waits() -> None:
         for gate in gates:
             tg.start_soon(wait_for, gate)
         await wait_all_tasks_blocked()
-        assert workers.value == 1
+        assert workers.free == 1
         gates[0].set()
         await wait_all_tasks_blocked()
-        assert workers.value == 1
+        assert workers.free == 1
         gates[1].set()
-    assert workers.value == 0
+    assert workers.free == 0
     slot.leave()
-    assert workers.value == 1
+    assert workers.free == 1
 
 
 async def test_a_place_is_never_given_up_twice() -> None:
@@ -336,8 +335,8 @@ async def test_a_place_is_never_given_up_twice() -> None:
     A part that begins to wait while another one waits for the place to be free gives up nothing,
     also when both are cancelled.
     """
-    workers = Semaphore(1)
-    await workers.acquire()
+    workers = Places(1)
+    await workers.take()
     slot = Slot(workers, Stop())
     first, second = Event(), Event()
 
@@ -348,25 +347,25 @@ async def test_a_place_is_never_given_up_twice() -> None:
     async with create_task_group() as tg:
         tg.start_soon(wait_for, first)
         await wait_all_tasks_blocked()
-        await workers.acquire()  # another Task is faster
+        await workers.take()  # another Task is faster
         first.set()
         await wait_all_tasks_blocked()
         tg.start_soon(wait_for, second)
         await wait_all_tasks_blocked()
-        assert workers.value == 0
+        assert workers.free == 0
         tg.cancel_scope.cancel()
     slot.leave()
-    assert workers.value == 0
-    workers.release()
-    assert workers.value == 1
+    assert workers.free == 0
+    workers.leave()
+    assert workers.free == 1
 
 
 async def test_a_place_is_never_taken_twice() -> None:
     """
     Parts that stop waiting while the place is taken, one after the other, get one place back.
     """
-    workers = Semaphore(2)
-    await workers.acquire()
+    workers = Places(2)
+    await workers.take()
     slot = Slot(workers, Stop())
 
     async def wait_for(gate: Event) -> None:
@@ -377,8 +376,8 @@ async def test_a_place_is_never_taken_twice() -> None:
         gates = [Event(), Event(), Event()]
         tg.start_soon(wait_for, gates[0])
         await wait_all_tasks_blocked()
-        await workers.acquire()
-        await workers.acquire()  # other Tasks are faster
+        await workers.take()
+        await workers.take()  # other Tasks are faster
         gates[0].set()
         await wait_all_tasks_blocked()
         for gate in gates[1:]:
@@ -386,8 +385,8 @@ async def test_a_place_is_never_taken_twice() -> None:
             await wait_all_tasks_blocked()
             gate.set()
             await wait_all_tasks_blocked()
-        workers.release()
-        workers.release()
-    assert workers.value == 1
+        workers.leave()
+        workers.leave()
+    assert workers.free == 1
     slot.leave()
-    assert workers.value == 2
+    assert workers.free == 2
