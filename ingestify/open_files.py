@@ -13,7 +13,9 @@ from dataclasses import dataclass
 
 from ingestify.errors import ConfigError
 
-FIXED = 28  # event loop 3, SQLite 8, lake locks 4, threads that sync 4 and read, look-ups of names
+FIXED = 28  # event loop 3, SQLite 8, lake locks 4, files synced 4 and read, look-ups of names
+BATCH = 124  # files of one batch that are open together, beside the 4 above
+PLENTY = 64  # exchanges; fewer are not made of it for the sake of a batch
 ENOUGH = 8  # exchanges; with fewer, connections are rather not kept than be fewer still
 GUESSED_OPEN = 16  # where the system does not tell what is open
 DESCRIPTORS = ("/proc/self/fd", "/dev/fd")
@@ -25,7 +27,7 @@ class OpenFiles:
 
     exchanges: int  # connections in use, and temporary files that are being written
     keeps_connections: bool = True  # open for the next request to the same host
-    syncing: int = 8  # threads that sync files
+    publishing: int = 4  # files of one batch
 
     @classmethod
     def within_limit(cls, *, wanted: int, hosts: int, plans: int) -> OpenFiles:
@@ -36,7 +38,7 @@ class OpenFiles:
         """
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         if limit == resource.RLIM_INFINITY:
-            return cls(exchanges=wanted)
+            return cls(exchanges=wanted, publishing=BATCH + 4)
         is_open = _open_now()
         return cls.within(limit, is_open, wanted=wanted, hosts=hosts, plans=plans)
 
@@ -45,17 +47,18 @@ class OpenFiles:
         """The same for a *limit* of which so many are taken already."""
         room = limit - is_open - FIXED - plans
         needed = hosts + 2  # its file, a connection to each host, and one where redirects lead
-        if needed * wanted <= room:
-            return cls(exchanges=wanted)
+        beside_batch = min(wanted, (room - BATCH) // needed)
+        if beside_batch >= min(PLENTY, wanted):
+            return cls(exchanges=beside_batch, publishing=BATCH + 4)
         if room // needed >= min(ENOUGH, wanted):
-            return cls(exchanges=room // needed, syncing=4)
+            return cls(exchanges=min(wanted, room // needed))
         if room < 2:
             raise ConfigError(
                 f"at most {limit} files may be open at once, which is too few: {is_open} are open"
                 f" already, and a run takes at least {FIXED + plans + 2} more. Raise the limit:"
                 " ulimit -n 1024"
             )
-        return cls(exchanges=min(wanted, room // 2), keeps_connections=False, syncing=4)
+        return cls(exchanges=min(wanted, room // 2), keeps_connections=False)
 
 
 def _open_now() -> int:

@@ -44,7 +44,7 @@ def open_store(
     if open_files is None:
         return LocalFileStore.at(url.path, make=False)
     return LocalFileStore.at(
-        url.path, threads=open_files.syncing, temp_files=open_files.exchanges, make=False
+        url.path, batch_files=open_files.publishing, temp_files=open_files.exchanges, make=False
     )
 
 

@@ -167,9 +167,9 @@ def encode_small(
     data: bytes,
     *,
     coding: str,
-    format: str,
+    format: str,  # noqa: A002
     max_bytes: int,
-    look: Look | None,  # noqa: A002
+    look: Look | None,
 ) -> tuple[bytes, EncodedBody] | None:
     """What `BodyEncoder` makes of a whole body, in one go, where nothing is out of the ordinary.
 

@@ -239,13 +239,14 @@ async def test_too_few_open_files_are_refused_at_the_start(
 @pytest.mark.parametrize(
     ("limit", "hosts", "expected"),
     [
-        (4096, 1, OpenFiles(exchanges=256)),
-        (1024, 1, OpenFiles(exchanges=256)),
-        (256, 1, OpenFiles(exchanges=72, syncing=4)),
-        (256, 10, OpenFiles(exchanges=18, syncing=4)),
-        (64, 1, OpenFiles(exchanges=8, syncing=4)),
-        (64, 10, OpenFiles(exchanges=12, syncing=4, keeps_connections=False)),
-        (42, 1, OpenFiles(exchanges=1, syncing=4, keeps_connections=False)),
+        (4096, 1, OpenFiles(exchanges=256, publishing=128)),
+        (1024, 1, OpenFiles(exchanges=256, publishing=128)),
+        (1024, 3, OpenFiles(exchanges=172, publishing=128)),
+        (256, 1, OpenFiles(exchanges=72)),
+        (256, 10, OpenFiles(exchanges=18)),
+        (64, 1, OpenFiles(exchanges=8)),
+        (64, 10, OpenFiles(exchanges=12, keeps_connections=False)),
+        (42, 1, OpenFiles(exchanges=1, keeps_connections=False)),
     ],
 )
 def test_how_much_a_limit_allows(limit: int, hosts: int, expected: OpenFiles) -> None:

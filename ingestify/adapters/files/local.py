@@ -42,14 +42,18 @@ class LocalFileStore:
     Several stores, of one process or many, may work in one folder at the same time.
     """
 
-    def __init__(self, root: str, disk: Disk, *, threads: int, temp_files: int) -> None:
+    def __init__(
+        self, root: str, disk: Disk, *, threads: int, batch_files: int, temp_files: int
+    ) -> None:
         """Not to be called: `at` makes what is needed, and gives it back."""
         self.root = root
         self._own = f"{root}/{OWN_FOLDER}"
         self._disk = disk
         self._catalogs = f"{self._own}/catalogs"
         self._staging = Staging(disk, f"{self._own}/staging")
-        self._publisher = Publisher(disk, root, self._staging, threads=threads)
+        self._publisher = Publisher(
+            disk, root, self._staging, threads=threads, open_files=batch_files
+        )
         self._publishers = CapacityLimiter(4)
         self._writing = Semaphore(temp_files, fast_acquire=True)
         self._open: dict[TempFile, int] = {}  # as many as have acquired *_writing*
@@ -63,7 +67,8 @@ class LocalFileStore:
         root: Path,
         *,
         disk: Disk | None = None,
-        threads: int = 8,
+        threads: int = 4,
+        batch_files: int = 128,
         temp_files: int = 64,
         make: bool = True,
     ) -> AsyncIterator[Self]:
@@ -71,14 +76,19 @@ class LocalFileStore:
 
         Args:
             make: the folder where it is missing; else that is left to `register`.
-            threads: how many files are synced at the same time.
+            threads: how many files are synced at the same time; more only wait for each other.
+            batch_files: how many files of a batch may be open while it is published.
             temp_files: how many of them may be open for writing; others wait.
 
         Raises:
             StoreUnavailableError: there can be no store.
         """
         store = cls(
-            str(root.absolute()), disk or SystemDisk(), threads=threads, temp_files=temp_files
+            str(root.absolute()),
+            disk or SystemDisk(),
+            threads=threads,
+            batch_files=batch_files,
+            temp_files=temp_files,
         )
         try:
             if make:
