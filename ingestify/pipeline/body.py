@@ -47,6 +47,10 @@ LOOKED_AT = 64 * 1024  # bytes of a body that are enough to know a provider's ex
 COMPRESSION_LEVEL = 2
 GZIP_CONTAINER = 31
 PLAIN_MEMBER = GZIP_MAGIC + b"\0"  # of gzip: its header has no optional fields
+LEAST_MEMBER = 20  # bytes: a header of 10, a trailer of 8, and something between them
+HELD = 4 * 1024**2  # bodies that take more on the wire are not held while they come
+MOST_AT_ONCE = 16 * 1024**2  # decoded; what is larger is worked on step by step
+SMALL_DECODED = 128 * 1024
 
 Look: TypeAlias = Callable[[bytes], None]
 
@@ -163,45 +167,71 @@ class BodyEncoder:
         return InvalidBodyError(f"the body is {too_large(self._max_bytes)}")
 
 
-def encode_small(
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A body that was encoded in one go: the bytes to store, and how the decoded ones begin."""
+
+    data: bytes
+    body: EncodedBody
+    head: bytes
+
+
+async def encode_whole(
     data: bytes,
     *,
     coding: str,
     format: str,  # noqa: A002
     max_bytes: int,
-    look: Look | None,
-) -> tuple[bytes, EncodedBody] | None:
-    """What `BodyEncoder` makes of a whole body, in one go, where nothing is out of the ordinary.
+    memory: Memory,
+) -> Whole | None:
+    """What `BodyEncoder` makes of a body that is all here, in one go: *data* as it came.
 
-    None where it is: the long way has a name for everything that can be wrong with a body.
+    None where anything is out of the ordinary: the long way has a name for all that can be wrong.
+    What is not small is worked on in a thread, as far as *memory* has room for it.
     """
-    body = _undone(data, coding)
-    if not body or len(body) > max_bytes or kind_of(format) != "json" or not is_json(body):
+    size = _decoded_size(data, coding)
+    if size is None or size > min(max_bytes, MOST_AT_ONCE) or kind_of(format) != "json":
         return None
-    if look:
-        look(body[:LOOKED_AT])
-    return data if coding else isal_zlib.compress(body, COMPRESSION_LEVEL, GZIP_CONTAINER), (
+    if size <= SMALL_DECODED:
+        return _encode_whole(data, coding, size)
+    async with memory.held(size):
+        return await to_thread.run_sync(_encode_whole, data, coding, size)
+
+
+def _encode_whole(data: bytes, coding: str, size: int) -> Whole | None:
+    body = _gunzip(data, size) if coding else data
+    if body is None or not is_json(body):
+        return None
+    return Whole(
+        data if coding else isal_zlib.compress(body, COMPRESSION_LEVEL, GZIP_CONTAINER),
         EncodedBody(
             codec="gzip",
             size=len(body),
             sha256=hashlib.sha256(body).hexdigest(),
             validation=WHOLE,
-        )
+        ),
+        body[:LOOKED_AT],
     )
 
 
-def _undone(data: bytes, coding: str) -> bytes | None:
-    """*data* without its *coding*; None where that takes more than one step."""
+def _decoded_size(data: bytes, coding: str) -> int | None:
+    """What *data* says about its size without *coding*; None where that takes more than a look."""
     if not coding:
-        return data
-    if coding != "gzip" or data[:4] != PLAIN_MEMBER:
+        return len(data)
+    if coding != "gzip" or data[:4] != PLAIN_MEMBER or len(data) < LEAST_MEMBER:
         return None
+    return int.from_bytes(data[-4:], "little")
+
+
+def _gunzip(data: bytes, size: int) -> bytes | None:
+    """*data* decoded, if it is one whole member of *size* bytes and nothing else."""
     inflater = isal_zlib.decompressobj(GZIP_CONTAINER)
     try:
-        body = inflater.decompress(data, STEPS_IN_LOOP * STEP)
+        body: bytes = inflater.decompress(data, size + 1)
     except DAMAGED:
         return None
-    return body if inflater.eof and not inflater.unused_data else None
+    is_all = inflater.eof and not inflater.unused_data and 0 < len(body) == size
+    return body if is_all else None
 
 
 async def store_body(

@@ -16,7 +16,7 @@ from ingestify.http.in_memory import Memory, RunMemory
 from ingestify.model.catalog import CheckedFile, StagedFile
 from ingestify.model.dataset import CheckOutcome, StoredFile
 from ingestify.model.resource import FileResource, HttpOptions, NotModified
-from ingestify.pipeline.body import SMALL, EncodedBody, encode_small, store_body
+from ingestify.pipeline.body import HELD, EncodedBody, encode_whole, store_body
 from ingestify.pipeline.pool import Slot
 from ingestify.pipeline.room import Room
 from ingestify.pipeline.task import NewBytes
@@ -151,21 +151,22 @@ class FileFetch:
         return await self._stage(ask.file, _once(body))
 
     async def _receive(self, file: FileResource, answer: Answer) -> Arrived:
-        """What is small takes the short way; what is odd, the long one with everything else."""
-        begun, rest = await answer.begin(SMALL)
+        """What is not large goes the short way; what is odd, the long one with all the rest."""
+        begun, rest = await answer.begin(HELD)
         if rest is not None:
             return await self._stage(file, _chain(file, begun, rest), answer)
-        encoded = encode_small(
+        whole = await encode_whole(
             begun,
             coding=answer.coding,
             format=file.format,
             max_bytes=self._max_bytes(file),
-            look=answer.check,
+            memory=self.parsing,
         )
-        if encoded is None:
+        if whole is None:
             return await self._stage(file, _once(begun), answer)
-        data, body = encoded
-        return Arrived(await self.store.stage(_once(data)), body, self._kept(answer))
+        answer.check(whole.head)
+        staged = await self.store.stage(_once(whole.data))
+        return Arrived(staged, whole.body, self._kept(answer))
 
     async def _stage(
         self, file: FileResource, chunks: AsyncIterator[bytes], answer: Answer | None = None

@@ -21,7 +21,14 @@ from ingestify.adapters.files.memory import MemoryFileStore
 from ingestify.errors import InvalidBodyError, StoreError
 from ingestify.http.codings import STEP, Gunzip, Inflate
 from ingestify.http.in_memory import Memory
-from ingestify.pipeline.body import BodyEncoder, decode_bytes, decoded, lead_through, store_body
+from ingestify.pipeline.body import (
+    BodyEncoder,
+    decode_bytes,
+    decoded,
+    encode_whole,
+    lead_through,
+    store_body,
+)
 from ingestify.pipeline.formats import JsonCheck, looks_like_html
 
 MEGABYTE = 1024 * 1024
@@ -594,3 +601,62 @@ async def test_a_store_that_fails_gets_to_say_so():
         await store_body(chunks, coding="", format="mp3", max_bytes=10**9, store=Full())
     await chunks.aclose()
     assert closed
+
+
+DOCUMENTS = [
+    EVENTS,
+    b"[]",
+    b'"\xc3\xa9"',
+    json.dumps(["x" * 200_000]).encode(),  # too much for the event loop
+    b"",
+    b" ",
+    b"\xef\xbb\xbf[]",
+    b'"\xe9"',
+    b'["\xed\xa0\x80"]',
+    b"[NaN]",
+    b"[1]]",
+    b'{"a": 1',
+    PAGE,
+    b"[" * 5000 + b"]" * 5000,
+]
+MEMBER = gzip.compress(EVENTS)
+WIRES = [
+    *((document, "") for document in DOCUMENTS),
+    *((gzip.compress(document), "gzip") for document in DOCUMENTS),
+    *((MEMBER[:end], "gzip") for end in (0, 1, 10, 17, 19, 25, len(MEMBER) - 9, len(MEMBER) - 1)),
+    (MEMBER[:-8] + b"\0\0\0\0" + MEMBER[-4:], "gzip"),  # another checksum
+    (MEMBER[:-4] + b"\0\0\0\0", "gzip"),  # another length
+    (MEMBER[:-4] + b"\xff\xff\xff\xff", "gzip"),
+    (MEMBER + MEMBER, "gzip"),
+    (MEMBER + b"\0", "gzip"),
+    (MEMBER + b"more", "gzip"),
+    (dressed(EVENTS), "gzip"),
+    (zlib.compress(EVENTS), "deflate"),
+    (MEMBER, ""),
+    (EVENTS, "gzip"),
+    (EVENTS, "br"),
+]
+
+LONG_WAYS = {MEMBER + MEMBER, dressed(EVENTS), zlib.compress(EVENTS)}
+
+
+@pytest.mark.parametrize(("wire", "coding"), WIRES)
+@pytest.mark.parametrize("max_bytes", [100 * MEGABYTE, 3000])
+async def test_the_short_way_leads_where_the_long_one_does(wire, coding, max_bytes):
+    """
+    A body that is taken as a whole is kept as if it had been taken step by step; what would have
+    been refused then is not taken.
+    """
+    whole = await encode_whole(
+        wire, coding=coding, format="json", max_bytes=max_bytes, memory=Memory(MEGABYTE)
+    )
+    try:
+        stored, encoded = await keep(wire, coding=coding, max_bytes=max_bytes)
+    except InvalidBodyError:
+        assert whole is None
+        return
+    if whole is not None:
+        assert whole.body == encoded
+        assert decode_bytes(whole.data, "gzip") == decode_bytes(stored, "gzip")
+        assert whole.head == decode_bytes(stored, "gzip")[: 64 * 1024]
+    assert (whole is not None) == (wire not in LONG_WAYS)

@@ -878,6 +878,7 @@ async def test_a_killed_process_leaves_debris_and_a_living_one_does_not(root):
         "from ingestify.adapters.files.local import LocalFileStore\n"
         "async def chunks():\n"
         "    yield b'x' * 500_000\n"
+        "    yield b'x'  # what came before is written now\n"
         "    print('staging', flush=True)\n"
         "    await anyio.Event().wait()\n"
         "async def main():\n"
@@ -977,6 +978,7 @@ async def test_a_file_that_cannot_be_set_aside_fails_its_own_body_only(root, fai
 
     async def slow():
         yield os.urandom(PIECE)
+        yield b"more"  # what came before is written now
         is_waiting.set()
         await others_ended.wait()
         yield b"rest"

@@ -105,12 +105,12 @@ class LocalFileStore:
         temp: TempFile | None = None
         try:
             async for chunk in chunks:
-                waiting.append(chunk)
-                size += len(chunk)
-                if size >= PIECE:
+                if size >= PIECE:  # and this is not the last of it
                     temp = temp or TempFile(self._staging)
                     await self._write(temp, b"".join(waiting))
                     waiting, size = [], 0
+                waiting.append(chunk)
+                size += len(chunk)
             rest = b"".join(waiting)
             if temp is None and size <= SMALL:
                 return StagedFile(handle=rest, size=size, sha256=hashlib.sha256(rest).hexdigest())
