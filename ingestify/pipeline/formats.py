@@ -14,6 +14,7 @@ LARGEST_PARSED = 64 * 1024**2  # of JSON; what is larger is checked at its ends
 LARGEST_HELD = 4 * 1024**2  # of JSON, while it arrives; what is larger is parsed once it is staged
 WHOLE, ENDS = "whole", "ends"  # how far a body was checked
 STILL_TO_PARSE = "still to be parsed"
+UTF8_STEP = 16 * 1024  # bytes
 HEAD = 1024  # bytes that are enough to know a format, or a page, by its beginning
 ZIP_END = 22  # bytes of the last record of a zip archive, which a comment follows
 TAIL = ZIP_END + 65535  # bytes that are enough to know a format by its end
@@ -230,8 +231,11 @@ def is_json(body: bytes) -> bool:
     try:
         parse_json(body)
         if not body.isascii():
-            body.decode()
-    except (InvalidBodyError, UnicodeDecodeError):
+            utf8 = Utf8()
+            for start in range(0, len(body), UTF8_STEP):  # which stays in the processor's cache
+                utf8.feed(body[start : start + UTF8_STEP])
+            utf8.feed(b"", final=True)
+    except InvalidBodyError:
         return False
     return True
 
