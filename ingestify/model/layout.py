@@ -126,8 +126,8 @@ def file_path(
             folders.append(extra)
         folders.append(f"{part(name)}={part(value)}")
     stem = _stem(folders.pop(), name, value, data_feed_key, data_spec_version)
-    ending = part(format.lower(), LONGEST_FORMAT) + SUFFIXES[codec]
-    return "/".join([*folders, f"{stem}.r{revision}.{stored_sha256[:8]}.{ending}"])
+    folders.append(f"{stem}.r{revision}.{stored_sha256[:8]}.{_ending(format, codec)}")
+    return "/".join(folders)
 
 
 def part(value: Value, longest: int = LONGEST_PART) -> str:
@@ -161,6 +161,16 @@ def _top(bucket: str, stage: str, provider: str, dataset_type: str) -> str:
         f"{part(bucket)}/stage={part(stage)}"
         f"/provider={part(provider)}/dataset_type={part(dataset_type)}"
     )
+
+
+@lru_cache(maxsize=256)
+def _feed(feed: str, version: str) -> str:
+    return f"__{part(feed)}__{part(version)}"
+
+
+@lru_cache(maxsize=256)
+def _ending(format: str, codec: str) -> str:  # noqa: A002
+    return part(format.lower(), LONGEST_FORMAT) + SUFFIXES[codec]
 
 
 def path_parts(path: str) -> list[str]:
@@ -202,7 +212,7 @@ def without_suffix(path: str, fresh: str) -> str:
 
 
 def _stem(last: str, name: str, value: Value, feed: str, version: str) -> str:
-    stem = f"{last}__{part(feed)}__{part(version)}"
+    stem = last + _feed(feed, version)
     if len(stem) <= LONGEST_STEM:
         return stem
     exact = "/".join(_digest(each) for each in (name, value, feed, version))
