@@ -1,4 +1,7 @@
-"""Engine: opens what a configuration names, runs its plans, and stops cleanly."""
+"""Engine: opens what a configuration names, runs its plans, and stops cleanly.
+
+What only other work than a Run needs is imported by the method that does it.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +22,12 @@ from ingestify.errors import ConfigError, RunError
 from ingestify.model.catalog import DatasetQuery, Deleted
 from ingestify.model.dataset import Dataset
 from ingestify.model.identity import Value
-from ingestify.model.plan import Forecast
 from ingestify.model.run import RunStatus, RunSummary
 from ingestify.open_files import OpenFiles
 from ingestify.opening import open_catalog, open_fetcher, open_store, settle_in
 from ingestify.pipeline.budget import Budget
 from ingestify.pipeline.choose import Narrowing, Plan
 from ingestify.pipeline.event_reader import Subscription
-from ingestify.pipeline.forecast import Forecasting
 from ingestify.pipeline.only import Only
 from ingestify.pipeline.order import Order, Ports
 from ingestify.pipeline.room import Reserve
@@ -35,21 +36,13 @@ from ingestify.plugins import build_source, build_subscriber, load_fetch_policy
 from ingestify.plugins.plans import check_data_feeds
 from ingestify.ports import Catalog, Source
 from ingestify.store import DatasetStore
-from ingestify.streaming import stream
 from ingestify.subscriber import SubscriberSink
 from ingestify.throttle import HostState, Throttle
-from ingestify.upkeep import (
-    Collected,
-    Verification,
-    collect,
-    delete,
-    verify,
-    what_failed,
-    what_is_damaged,
-)
 
 if TYPE_CHECKING:
     from ingestify.config import Config
+    from ingestify.model.plan import Forecast
+    from ingestify.upkeep import Collected, Verification
 
 Selectors: TypeAlias = Mapping[str, Value | Sequence[Value]]
 
@@ -202,6 +195,8 @@ class Engine:
             ConfigError: a plan cannot be run as it is configured.
             RunError: the Catalog cannot be read, or a Source gives up.
         """
+        from ingestify.pipeline.forecast import Forecasting
+
         choice = replace(choice or Choice(**chosen), disable_events=True)
         return await Forecasting(ports=self._ports, order=self._order(choice, {})).execute()
 
@@ -217,6 +212,8 @@ class Engine:
 
         Without either it is all of the lake. See `ingestify.upkeep.verify`.
         """
+        from ingestify.upkeep import verify
+
         query = query or (self.store.query(**filters) if filters else EVERYTHING)
         return await verify(
             self.catalog, self._ports.store, query, on_progress=on_progress, on_listed=on_listed
@@ -230,6 +227,8 @@ class Engine:
         Raises:
             ConfigError: no plan is about any of them.
         """
+        from ingestify.upkeep import what_is_damaged
+
         only = await what_is_damaged(self.catalog, found)
         return await self.run(Choice(only=only, **chosen))
 
@@ -249,6 +248,8 @@ class Engine:
         Raises:
             ConfigError: no plan is about any of them.
         """
+        from ingestify.upkeep import what_failed
+
         only = await what_failed(
             self.catalog, run_id=run_id, provider=provider, dataset_type=dataset_type
         )
@@ -258,6 +259,8 @@ class Engine:
         self, *, dry_run: bool = False, on_progress: Callable[[int], None] | None = None
     ) -> Collected:
         """Remove the bytes that nothing refers to. See `ingestify.upkeep.collect`."""
+        from ingestify.upkeep import collect
+
         store = self._ports.store
         return await collect(self.catalog, store, dry_run=dry_run, on_progress=on_progress)
 
@@ -267,6 +270,8 @@ class Engine:
         Raises:
             ConfigError: neither says which; or another catalog has Files in the lake, too.
         """
+        from ingestify.upkeep import delete
+
         if query is None and not filters:
             raise ConfigError("say which Datasets to delete: all of them is never meant")
         query = query or self.store.query(**filters)
@@ -298,6 +303,8 @@ class Engine:
         order = self._order_for(filters)
         if auto_ingest != "streaming":
             return self._ingest_and_iterate(order, filters)
+        from ingestify.streaming import stream
+
         return stream(
             self._tasks,
             lambda unread: self._execute(
@@ -344,12 +351,17 @@ class Engine:
         """How each host is being asked."""
         return self._ports.throttle.snapshot()
 
+    @property
+    def loop_lag(self) -> float:
+        """By how many seconds the event loop has been late lately, while a Run goes on."""
+        return self._ports.throttle.lag.seconds
+
     async def _execute(self, run: Run) -> RunSummary:
         scope = CancelScope()
         self._runs.append(run)
         self._scopes.add(scope)
         try:
-            with scope:
+            with scope, self._ports.throttle.lag.watched():
                 return await run.execute()
         finally:
             self._runs.remove(run)

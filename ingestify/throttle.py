@@ -3,6 +3,10 @@
 A request waits here, and only here, until its host lets it through: first come, first served. The
 bound on all exchanges is taken last, so that what waits for a host holds nothing that another
 host could use.
+
+Sources that ask one host with the same credential, or with none, share its limits. With different
+credentials each has limits of its own; where a host limits the address they come from, it refuses
+all of them, and each learns its part. Whether a host is down is the same for all.
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ from ingestify.http.host_queue import (
     HostState,
     Waiter,
 )
+from ingestify.http.loop_lag import LoopLag
 from ingestify.model.http import Limits
 from ingestify.ports import Clock
 
@@ -59,6 +64,7 @@ class Throttle:
     """
 
     def __init__(self, clock: Clock, book: QuotaBook | None = None) -> None:
+        self.lag = LoopLag()  # watched by whoever runs the event loop
         self._clock = clock
         self._book = book or OwnBook()
         self._queues: dict[Key, HostQueue] = {}
@@ -90,7 +96,8 @@ class Throttle:
         if queue is None:
             health = self._health.setdefault(key[0], Health())
             quota = self._quota(key[0], limits, source or key[0])
-            queue = self._queues[key] = HostQueue(key[0], limits, health, self._clock, quota)
+            queue = HostQueue(key[0], limits, health, self._clock, quota, self.lag)
+            self._queues[key] = queue
         return Turn(queue, exchanges, slot, patience, outage)
 
     def _quota(self, host: str, limits: Limits, source: str) -> DailyQuota | None:
@@ -123,6 +130,7 @@ class Turn:
 
     __slots__ = (
         "_exchanges",
+        "_has_begun",
         "_has_failed",
         "_is_probe",
         "_outage",
@@ -148,29 +156,33 @@ class Turn:
         self._outage = outage
         self._sent = 0.0
         self._is_probe = False
+        self._has_begun = False
         self._has_failed: bool | None = None  # None: nothing is known yet
         self._was_refused = False
 
     async def __aenter__(self) -> Self:
         queue = self._queue
-        if (
-            queue.waiters
-            or queue.obstacle(self._patience, self._outage)
-            or not self._take_exchange()
-        ):
+        # What fails anyway need not queue up for it.
+        seconds = queue.obstacle(self._patience, self._outage)
+        if seconds or queue.waiters or not self._take_exchange():
             await self._wait()
         else:
             self._begin()
         return self
 
     def _begin(self) -> None:
-        self._sent = self._queue.clock.monotonic()
-        self._is_probe = self._queue.take()
+        """With a share of the exchanges: this request is sent."""
+        try:
+            self._sent = now = self._queue.clock.monotonic()
+            self._is_probe = self._queue.take(now)
+            self._has_begun = True
+        except BaseException:
+            self._give_exchange_back()
+            raise
 
     async def _wait(self) -> None:
         """Wait until this request may be sent, and begin it."""
         queue = self._queue
-        queue.obstacle(self._patience, self._outage)  # what fails anyway need not queue up for it
         me = Waiter()
         queue.waiters.append(me)
         try:
@@ -182,16 +194,41 @@ class Turn:
                 if seconds == UNTIL_REFILLED and queue.quota is not None:
                     await queue.quota.refill()
                 elif seconds:
-                    async with released(self._slot):
-                        await (
-                            me.wait() if seconds == UNTIL_A_CHANGE else queue.clock.sleep(seconds)
-                        )
+                    await self._wait_for(seconds, me)
                 elif self._take_exchange() or await self._is_still_free():
                     self._begin()
                     return
         finally:
+            self._stop_waiting(me)
+
+    def _stop_waiting(self, me: Waiter) -> None:
+        """Let the next one look. Whatever is wrong here, nobody is left asleep, nor anything held
+        by a request that is not made."""
+        queue = self._queue
+        try:
             queue.waiters.remove(me)
             queue.wake()
+        except BaseException:
+            if self._has_begun:
+                self._give_exchange_back()
+                queue.in_flight -= 1
+            for waiter in queue.waiters:
+                waiter.wake()
+            raise
+
+    async def _wait_for(self, seconds: float, me: Waiter) -> None:
+        """Wait as long as that, or for a change, in which case one has to look again."""
+        queue = self._queue
+        if seconds != UNTIL_A_CHANGE or queue.health.circuit.is_open:
+            queue.lend()
+        if not queue.is_lending:
+            await me.wait()
+            return
+        async with released(self._slot):
+            if seconds == UNTIL_A_CHANGE:
+                await me.wait()
+            else:
+                await queue.clock.sleep(seconds)
 
     async def _is_still_free(self) -> bool:
         """Wait for a share of the exchanges, and keep it if the way is free even then."""
@@ -203,8 +240,12 @@ class Turn:
             is_free = not self._queue.obstacle(self._patience, self._outage)
         finally:
             if not is_free:
-                self._exchanges.release()
+                self._give_exchange_back()
         return is_free
+
+    def _give_exchange_back(self) -> None:
+        if self._exchanges is not None:
+            self._exchanges.release()
 
     def _take_exchange(self) -> bool:
         if self._exchanges is not None:
@@ -220,18 +261,25 @@ class Turn:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._give_exchange_back()
+        try:
+            self._learn()
+        finally:
+            self._queue.leave()
+        if self._is_probe:
+            self._queue.health.tell()
+
+    def _learn(self) -> None:
+        """What the end of the request shows."""
         queue = self._queue
-        if self._exchanges is not None:
-            self._exchanges.release()
         if self._has_failed is False:
-            queue.health.circuit.good(queue.clock.monotonic())
+            now = queue.clock.monotonic()
+            queue.health.circuit.good(now)
             if not self._was_refused:
-                queue.concurrency.good(queue.in_flight)
+                may_grow = not queue.lag.is_high
+                queue.concurrency.ended(self._sent, now, queue.in_flight, may_grow=may_grow)
         elif self._has_failed is None and self._is_probe:
             queue.health.circuit.abandon_probe()
-        queue.leave()
-        if self._is_probe:
-            queue.health.tell()
 
     def record(self, status: int, advice: Advice = NOTHING) -> float:
         """The host answered: everybody on this queue learns from it at once.

@@ -27,6 +27,7 @@ LIVE_SECONDS = 0.2
 PLAIN_SECONDS = 10.0
 RATE_SECONDS = 5.0  # over which rates are taken
 MOST_HOSTS = 8  # shown
+LATE = 0.02  # seconds by which the event loop has to be late to be mentioned
 
 
 @dataclass(slots=True)
@@ -82,8 +83,8 @@ async def _log(engine: Engine, tally: Tally) -> None:
             log.info("%s", tally)
         else:
             log.info("%s", "; ".join(_lines(progress, rates)))
-            for host in _notable(engine.hosts()):
-                log.info("%s", _host(host))
+            for line in _states(engine):
+                log.info("%s", line)
 
 
 async def _show_live(engine: Engine, tally: Tally) -> None:
@@ -105,7 +106,7 @@ async def _show_live(engine: Engine, tally: Tally) -> None:
             return Group(spinner)
         first, *rest = _lines(progress, rates)
         spinner.update(text=Text(first))
-        lines = [*rest, *map(_host, _notable(engine.hosts()))]
+        lines = [*rest, *_states(engine)]
         return Group(
             spinner, *(Text(f"  {line}", no_wrap=True, overflow="ellipsis") for line in lines)
         )
@@ -149,6 +150,13 @@ def _lines(progress: Progress, rates: Rates) -> Iterator[str]:
     )
 
 
+def _states(engine: Engine) -> Iterator[str]:
+    """What keeps the Run from being faster: the hosts, or the machine it runs on."""
+    yield from map(_host, _notable(engine.hosts()))
+    if engine.loop_lag >= LATE:
+        yield f"this machine is busy: the event loop is {engine.loop_lag * 1000:.0f} ms late"
+
+
 def _notable(hosts: Sequence[HostState]) -> list[HostState]:
     busiest_first = sorted(hosts, key=lambda host: (-host.in_flight, -host.waiting, host.host))
     return busiest_first[:MOST_HOSTS]
@@ -162,6 +170,8 @@ def _host(host: HostState) -> str:
         state = f"asks to wait for {host.cooling:.0f} s"
     else:
         state = f"{host.in_flight} of {host.allowed} in flight"
+        if host.seconds is not None:
+            state += f", {host.seconds * 1000:.0f} ms each"
     parts = [state, f"{host.waiting} waiting"]
     if host.rate is not None:
         parts.append(f"at most {host.rate:.3g}/s")

@@ -6,12 +6,14 @@ Dates are compared with the answer's own Date, so that a wrong clock on either s
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
+SHORT = 10.0  # seconds; what is left of a longer window can be used up, and waited for
 LONGEST = 366 * 86400.0  # seconds; what is longer is nonsense or as good as for ever
 EPOCH = 1e9  # no delta in seconds is that large; every moment since 2001 is
 EPOCH_MILLISECONDS = 1e11
@@ -29,6 +31,7 @@ class Advice:
     remaining: int | None = None  # requests left until the reset
     reset: float | None = None
     rate: float | None = None  # requests per second, where a policy was told with its window
+    pace: float | None = None  # the same, of windows so short that what is left says too little
 
 
 NOTHING = Advice()
@@ -50,6 +53,7 @@ def read_advice(headers: Mapping[str, str], now: datetime) -> Advice:
         remaining=remaining,
         reset=reset,
         rate=_rate(headers),
+        pace=_rate(headers, SHORT) or _per_second(headers, remaining, reset),
     )
 
 
@@ -115,16 +119,29 @@ def _structured(value: str) -> tuple[int | None, float | None]:
     return left
 
 
-def _rate(headers: Mapping[str, str]) -> float | None:
-    """The slowest of the policies ``100;w=60`` or ``"name";q=100;w=60``, wherever they stand."""
+def _rate(headers: Mapping[str, str], longest: float = math.inf) -> float | None:
+    """The slowest of the policies ``100;w=60`` or ``"name";q=100;w=60``, wherever they stand, whose
+    window is not longer than that."""
     rates = []
     for name in ("ratelimit-policy", "ratelimit-limit", "x-ratelimit-policy", "x-ratelimit-limit"):
         for item in headers.get(name, "").split(","):
             told = {key: int(number) for key, number in PARAMETER.findall(item)}
-            quota = told.get("q", _integer(item))
-            if quota and told.get("w"):
-                rates.append(quota / told["w"])
+            quota, window = told.get("q", _integer(item)), told.get("w", 0)
+            if quota and 0 < window <= longest:
+                rates.append(quota / window)
     return min(rates, default=None)
+
+
+def _per_second(
+    headers: Mapping[str, str], remaining: int | None, reset: float | None
+) -> float | None:
+    """A limit whose window is never told: with a reset within the second it is one of a second."""
+    if remaining is None or reset is None or not 0 < reset <= 1:
+        return None
+    for prefix in ("ratelimit", "x-ratelimit", "x-rate-limit"):
+        if limit := _integer(headers.get(f"{prefix}-limit", "")):
+            return float(limit)
+    return None
 
 
 def _seconds(number: int | None) -> float | None:

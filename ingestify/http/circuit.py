@@ -43,6 +43,11 @@ class Circuit:
         """How many requests failed in a row."""
         return self._failures
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the host counts as down."""
+        return self._opened_until is not None
+
     def closed_in(self, now: float) -> float | None:
         """None: requests may be sent. Otherwise, the seconds until one may try, at least 0."""
         if self._opened_until is None:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections import deque
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
 
-import anyio
-
 from ingestify.errors import ThrottledError, TransientFetchError
 from ingestify.http.advice import Advice
 from ingestify.http.circuit import Circuit, RetryBudget
+from ingestify.http.concurrency import Concurrency
 from ingestify.http.daily_quota import DailyQuota
-from ingestify.http.pacing import Concurrency, Gcra, LearntRate, QuotaWindow
+from ingestify.http.loop_lag import LoopLag
+from ingestify.http.pacing import PACE, Gcra, LearntRate, QuotaWindow
 from ingestify.model.http import Limits
 from ingestify.ports import Clock
 
@@ -45,6 +46,7 @@ class HostState:
     is_down: bool
     requests: int
     refused: int  # 429s
+    seconds: float | None = None  # that an exchange takes lately; None: nothing is known
 
 
 class Health:
@@ -65,24 +67,36 @@ class Health:
 
 
 class Waiter:
-    """A place in the queue before a host."""
+    """A place in the queue before a host. A bare future costs a third of an event."""
 
-    __slots__ = ("_event",)
+    __slots__ = ("_is_woken", "_sleep")
 
     def __init__(self) -> None:
-        self._event = anyio.Event()
+        self._is_woken = False
+        self._sleep: asyncio.Future[None] | None = None
 
     def wake(self) -> None:
-        self._event.set()
+        if not self._is_woken:
+            self._is_woken = True
+            if self._sleep is not None and not self._sleep.done():
+                self._sleep.set_result(None)
 
     async def wait(self) -> None:
-        """Until the next `wake`. Leaves it ready for another one."""
-        await self._event.wait()
-        self._event = anyio.Event()
+        """Until the next `wake`, or at once after one that nobody has waited for."""
+        if not self._is_woken:
+            self._sleep = asyncio.get_running_loop().create_future()
+            await self._sleep
+        self._is_woken = False
 
 
 class HostQueue:
-    """Who waits for one host with one credential, and what is known about it."""
+    """Who waits for one host with one credential, and what is known about it.
+
+    Who waits for others to end keeps its worker: it will be its turn in a moment. Once there is
+    something to wait for that takes its time, all who wait lend their workers, and so does who
+    comes after them, until nobody waits any more: nobody ever waits for a worker that somebody
+    behind it holds.
+    """
 
     def __init__(
         self,
@@ -91,12 +105,15 @@ class HostQueue:
         health: Health,
         clock: Clock,
         quota: DailyQuota | None = None,
+        lag: LoopLag | None = None,
     ) -> None:
         self.host = host
         self.limits = limits
         self.health = health
         self.clock = clock
+        self.lag = lag or LoopLag()
         self.waiters: deque[Waiter] = deque()
+        self.is_lending = False
         health.queues.append(self)
         self.in_flight = 0
         self.requests = 0
@@ -104,8 +121,9 @@ class HostQueue:
         self.cooling_until = -math.inf
         self.refusals_in_a_row = 0
         self.concurrency = Concurrency(limits.concurrency)
-        self.rate = Gcra(limits.requests_per_second, limits.burst)
         self.learnt = LearntRate(limits.requests_per_second)
+        rate = self.learnt.rate
+        self.rate = Gcra(None if rate is None else PACE * rate, limits.burst)
         self.window = QuotaWindow()
         self.quota = quota
 
@@ -119,11 +137,12 @@ class HostQueue:
             in_flight=self.in_flight,
             waiting=len(self.waiters),
             allowed=self.concurrency.allowed,
-            rate=self.rate.rate,
+            rate=self.learnt.rate,
             cooling=self.cooling(),
             is_down=self.health.circuit.closed_in(self.clock.monotonic()) is not None,
             requests=self.requests,
             refused=self.refused,
+            seconds=self.concurrency.seconds,
         )
 
     def obstacle(self, patience: float, outage: float = 0.0) -> float:
@@ -132,28 +151,29 @@ class HostQueue:
         Raises what the request meets where waiting is of no use.
         """
         now = self.clock.monotonic()
-        if (down := self._while_down(now, outage)) is not None:
+        circuit = self.health.circuit
+        if circuit.is_open and (down := self._while_down(now, outage)) is not None:
             return down
         if self.quota is not None:
             self.quota.refuse_if_used_up()
         cooling = self.cooling_until - now
         window = self.window.wait(now, self.in_flight)
-        if max(cooling, window if self.in_flight == 0 else 0.0) > patience:
+        if cooling > patience or (window > patience and not self.in_flight):
             wait = timedelta(seconds=max(cooling, window))
             raise ThrottledError(
                 f"{self.host} asks to wait for {wait.total_seconds():.0f} s", retry_after=wait
             )
         if self.in_flight >= self.concurrency.allowed:
             return UNTIL_A_CHANGE
-        if self.in_flight:  # the answers to come may say that more is left
-            window = min(window, LOOK_AGAIN)
-        wait_for = max(cooling, window, self.rate.wait(now), self.health.circuit.spacing(now))
+        if window > LOOK_AGAIN and self.in_flight:  # the answers to come may say that more is left
+            window = LOOK_AGAIN
+        wait_for = max(cooling, window, self.rate.wait(now), circuit.spacing(now))
         if wait_for > NO_TIME:
             return wait_for
         return UNTIL_REFILLED if self.quota is not None and self.quota.is_short else 0.0
 
     def _while_down(self, now: float, outage: float) -> float | None:
-        """Seconds to wait because the host is down, or None where it is not."""
+        """Seconds to wait because the host is down, or None where a probe may be sent."""
         circuit = self.health.circuit
         closed_in = circuit.closed_in(now)
         if closed_in is None:
@@ -165,28 +185,45 @@ class HostQueue:
             f" since {circuit.failures} requests in a row failed"
         )
 
-    def take(self) -> bool:
+    def take(self, now: float) -> bool:
         """A request is sent now. Returns whether it probes a host that was down."""
-        self.in_flight += 1
-        self.requests += 1
-        now = self.clock.monotonic()
         self.rate.take(now)
+        self.learnt.sent(now)
         self.health.budget.count_request()
         if self.quota is not None:
             self.quota.take()
-        return self.health.circuit.begin(now)
+        is_probe = self.health.circuit.begin(now)
+        self.in_flight += 1
+        self.requests += 1
+        return is_probe
 
     def leave(self) -> None:
-        """A request has ended, well or not."""
+        """A request has ended, well or not: let as many look as there is room for.
+
+        They all look in the loop's next turn, in their order. If each woke the one behind it, a
+        burst of answers would take as many turns to be followed by requests.
+        """
         self.in_flight -= 1
         if self.waiters:
-            self.wake()
+            room = 1
+            if self.rate.rate is None:
+                room = max(1, self.concurrency.allowed - self.in_flight)
+            for waiter in islice(self.waiters, room):
+                waiter.wake()
 
     def wake(self) -> None:
-        """Let as many look as there is room for: the first ones, who then go in their order."""
-        free = self.concurrency.allowed - self.in_flight if self.rate.rate is None else 1
-        for waiter in islice(self.waiters, max(1, free)):
-            waiter.wake()
+        """Let the first one look, since the one before it has gone, or given up."""
+        if self.waiters:
+            self.waiters[0].wake()
+        else:
+            self.is_lending = False
+
+    def lend(self) -> None:
+        """There is something to wait for that takes its time."""
+        if not self.is_lending:
+            self.is_lending = True
+            for waiter in self.waiters:
+                waiter.wake()
 
     def heard(self, status: int, advice: Advice, sent: float) -> float:
         """Learn from an answer. Returns for how many seconds the host newly asks to be left."""
@@ -198,10 +235,14 @@ class HostQueue:
             pause = advice.retry_after or 0.0
         else:
             self.refusals_in_a_row = 0
-            self.learnt.answered(now)
-        if status in (TOO_MANY_REQUESTS, UNAVAILABLE):
-            self.concurrency.bad(sent, now)
-        self.rate.rate = rate = self.learnt.rate or self.limits.requests_per_second
+            self.learnt.answered(now, sent)
+        if status == UNAVAILABLE or (status == TOO_MANY_REQUESTS and self.learnt.rate is None):
+            self.concurrency.bad(sent, now)  # else the rate sees to it
+        if advice.pace is not None:
+            self.learnt.told(advice.pace)
+        rate = self.learnt.rate
+        self.rate.become(None if rate is None else PACE * rate, now, sent=self.requests)
+        self.rate.catch_up = self.learnt.catch_up
         # A reset within the second says nothing about faster hosts, nor one that lies within the
         # time in which the known rate makes up for a burst.
         shortest = 1 + (self.limits.burst / rate if rate else 0)

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from aiohttp import web
 from anyio import Event, create_task_group, fail_after, wait_all_tasks_blocked
-from lakes import Lake, offer, offering, outcome
+from lakes import Lake, offer, offering, outcome, plan_of
 from lists import ListSource, ListWorld
 
 from ingestify.adapters.http.aiohttp_fetcher import AiohttpFetcher
 from ingestify.engine import Engine
 from ingestify.errors import ConfigError
 from ingestify.model.http import Limits
+from ingestify.model.resource import DatasetResource
 from ingestify.model.run import RunSummary
+from ingestify.model.selector import Selector
 from ingestify.pipeline.budget import Budget
-from ingestify.testing import ProviderSimulator
+from ingestify.ports import Http
+from ingestify.testing import FakeSource, ProviderSimulator
 from ingestify.testing.clock import VirtualClock
 from ingestify.testing.fetcher import FakeAnswer, FakeFetcher
 
@@ -480,7 +483,7 @@ async def test_time_that_is_up_drops_at_once_what_only_waits() -> None:
             for begun in range(1, 7):
                 await wait_all_tasks_blocked()
                 assert len(fetcher.requests) == begun
-                await clock.advance(10 if begun < 6 else 5)
+                await clock.advance(10.2 if begun < 6 else 5)
     (summary,) = summaries  # without any more time
     assert (summary.exit_code, outcome(summary)) == (4, {"stored": 6, "not_reached": 93})
 
@@ -514,3 +517,51 @@ async def test_several_sources_share_one_budget(
         summary = await lake.run(*sources, budget=Budget(max_requests=7))
     assert (summary.exit_code, summary.requests, len(provider.requests)) == (4, 7, 7)
     outcome(summary)
+
+
+class Paged(FakeSource):
+    """Asks for four pages of each list, and remembers in which order it was asked for lists."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.seen: list[str] = []
+
+    async def discover_datasets(
+        self, dataset_type: str, selector: Selector, *, http: Http, **_: Any
+    ) -> AsyncIterator[DatasetResource]:
+        self.seen.append(str(selector["slice"]))
+        for page in range(4):
+            await http.get_json(f"page-{page}.json")
+        return
+        yield
+
+
+async def test_runs_of_others_in_between_take_nobodys_turn() -> None:
+    """
+    Of two Selectors of which a budget is enough for one, each has its turn, however many Runs of
+    another Source come between two Runs.
+    """
+
+    for others in range(3):
+        fetcher = FakeFetcher({f"{BASE}page-{n}.json": FakeAnswer(body=b"{}") for n in range(4)})
+        lake = Lake(fetcher=fetcher)
+        source = offering(kind=Paged, name="paged", first=[], second=[])
+        for _ in range(12):
+            await lake.run(source, budget=Budget(max_requests=3))
+            for _ in range(others):
+                await lake.run(offering(offer(1)))
+        assert source.seen == ["first", "second"] * 6
+
+
+async def test_runs_for_a_part_in_between_take_nobodys_turn() -> None:
+    """
+    Of two Selectors of which one has Runs of its own, the other has its turn in those for both.
+    """
+    fetcher = FakeFetcher({f"{BASE}page-{n}.json": FakeAnswer(body=b"{}") for n in range(4)})
+    lake = Lake(fetcher=fetcher)
+    source = offering(kind=Paged, name="paged", first=[], second=[])
+    for _ in range(4):
+        await lake.run(source, budget=Budget(max_requests=3))
+        only = plan_of(source, selector={"slice": "first"})
+        await lake.run(only, budget=Budget(max_requests=3))
+    assert source.seen.count("second") >= 3

@@ -97,7 +97,7 @@ EPOCH = int(NOW.timestamp())
                 "ratelimit-remaining": "9",
                 "ratelimit-reset": "4",
             },
-            Advice(remaining=9, reset=4, rate=1000 / 3600),
+            Advice(remaining=9, reset=4, rate=1000 / 3600, pace=10),
         ),
         (
             {"ratelimit": "limit=100, remaining=50, reset=5", "ratelimit-policy": "100;w=60"},
@@ -105,7 +105,15 @@ EPOCH = int(NOW.timestamp())
         ),
         (
             {"ratelimit": '"burst";r=7;t=1, "daily";r=3;t=9000', "ratelimit-policy": '"a";q=6;w=2'},
-            Advice(remaining=3, reset=9000, rate=3),
+            Advice(remaining=3, reset=9000, rate=3, pace=3),
+        ),
+        (
+            {
+                "ratelimit-limit": "50",
+                "ratelimit-remaining": "49",
+                "ratelimit-reset": "1",
+            },
+            Advice(remaining=49, reset=1, pace=50),
         ),
         ({"x-ratelimit-remaining": "many", "x-ratelimit-reset": "later"}, NOTHING),
         ({"ratelimit-policy": "100;w=0"}, NOTHING),

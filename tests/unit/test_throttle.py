@@ -3,6 +3,7 @@
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from math import ceil
 
 import anyio
 import pytest
@@ -10,6 +11,9 @@ from anyio.lowlevel import checkpoint
 
 from ingestify.errors import StopProcessing, ThrottledError
 from ingestify.http.advice import Advice
+from ingestify.http.concurrency import FIRST
+from ingestify.http.host_queue import HostQueue
+from ingestify.http.pacing import PACE
 from ingestify.model.http import Limits
 from ingestify.testing.clock import VirtualClock
 from ingestify.throttle import HostDownError, Throttle
@@ -48,7 +52,8 @@ async def ask(throttle, key=HOST, limits=None, *, status=200, advice=None, durin
 
 async def test_a_configured_rate_is_kept_to_the_moment():
     """
-    A hundred requests at 10 a second with a burst of 5 are sent in exactly 9.5 seconds.
+    A hundred requests at 10 a second with a burst of 5 are sent in 9.5 seconds, and a hundredth
+    of that, which is kept as a reserve.
     """
     clock = VirtualClock()
     throttle = Throttle(clock)
@@ -65,8 +70,8 @@ async def test_a_configured_rate_is_kept_to_the_moment():
             tg.start_soon(one)
 
     assert sent[:5] == [0] * 5
-    assert sent[-1] == pytest.approx(9.5)
-    assert all(b - a == pytest.approx(0.1) for a, b in pairwise(sent[4:]))
+    assert sent[-1] == pytest.approx(9.5 / PACE)
+    assert all(b - a == pytest.approx(0.1 / PACE) for a, b in pairwise(sent[4:]))
 
 
 async def test_concurrency_is_bounded_and_first_come_is_first_served():
@@ -243,7 +248,7 @@ async def test_a_429_that_says_nothing_cools_longer_each_time():
 
 async def test_a_volley_of_429s_that_say_nothing_is_one_refusal():
     """
-    Twenty requests sent in the same moment cool the host once, for a second.
+    Requests sent in the same moment cool the host once, for a second.
     """
     clock = VirtualClock()
     throttle = Throttle(clock)
@@ -255,9 +260,9 @@ async def test_a_volley_of_429s_that_say_nothing_is_one_refusal():
             pauses.append(turn.record(429))
 
     async with anyio.create_task_group() as tg:
-        for _ in range(8):
+        for _ in range(FIRST):
             tg.start_soon(one)
-    assert pauses == [1] + [0] * 7
+    assert pauses == [1] + [0] * (FIRST - 1)
 
 
 async def test_being_asked_to_wait_for_hours_fails_at_once():
@@ -329,7 +334,7 @@ async def test_a_reset_within_the_second_does_not_slow_a_fast_host():
     limits = Limits(requests_per_second=12)
     for _ in range(13):
         await ask(throttle, limits=limits, advice=Advice(remaining=0, reset=1.0))
-    assert clock.monotonic() == pytest.approx(1.0)
+    assert clock.monotonic() == pytest.approx(1.0 / PACE)
 
 
 async def test_a_daily_quota_stops_the_source_until_the_next_utc_day():
@@ -657,9 +662,9 @@ async def test_an_unknown_rate_is_found_out_and_refusals_get_rare():
     async with anyio.create_task_group() as tg:
         for _ in range(20):
             tg.start_soon(worker)
-    assert len(answered) > 0.75 * 20 * 300
-    assert sum(at > 150 for at in refused) < 60
-    assert len(refused) < 0.05 * len(answered)
+    assert len(answered) > 0.9 * 20 * 300
+    assert sum(at > 150 for at in refused) <= 2
+    assert len(refused) <= 10
 
 
 async def test_a_refusal_lowers_a_configured_rate_only_for_a_while():
@@ -672,8 +677,240 @@ async def test_a_refusal_lowers_a_configured_rate_only_for_a_while():
     await ask(throttle, limits=limits)
     assert throttle.snapshot()[0].rate == 10
     await ask(throttle, limits=limits, status=429, advice=Advice(retry_after=0.0))
-    assert throttle.snapshot()[0].rate == pytest.approx(9)
+    assert 9 < throttle.snapshot()[0].rate < 10
     assert throttle.snapshot()[0].refused == 1
     while throttle.snapshot()[0].rate != 10:
         await ask(throttle, limits=limits)
     assert clock.monotonic() < 60
+
+
+class Window:
+    """Admits so many requests in any second."""
+
+    def __init__(self, most):
+        self.most = most
+        self.admitted = []
+
+    def wait(self, now):
+        """0 for a request that is admitted, or the seconds until one would be."""
+        recent = [at for at in self.admitted[-self.most :] if at > now - 1]
+        if len(recent) < self.most:
+            self.admitted.append(now)
+            return 0.0
+        return recent[0] + 1 - now
+
+
+@pytest.mark.parametrize(
+    ("limits", "advice", "most_refused"),
+    [
+        (Limits(requests_per_second=50), Advice(), 0),
+        (Limits(), Advice(rate=50.0, pace=50.0), 0),
+        (Limits(), Advice(), 5),
+    ],
+    ids=["configured", "announced", "found out"],
+)
+async def test_what_a_provider_allows_is_used(limits, advice, most_refused):
+    """
+    Of 50 requests a second, 97 of 100 and more are made over a minute, from the first one on. None
+    is refused where the limit is known, and a handful where it is to be found out. It does not
+    matter how many ask.
+    """
+    clock = VirtualClock()
+    throttle = Throttle(clock)
+    window = Window(50)
+    refused = 0
+
+    async def worker():
+        nonlocal refused
+        while clock.monotonic() < 60:
+            async with throttle.turn(HOST, limits) as turn:
+                wait = window.wait(clock.monotonic())
+                await clock.sleep(0.004)
+                if wait:
+                    refused += 1
+                    turn.record(429, Advice(retry_after=float(ceil(wait))))
+                else:
+                    turn.record(200, advice)
+
+    async with anyio.create_task_group() as tg:
+        for _ in range(12):
+            tg.start_soon(worker)
+
+    assert refused <= most_refused
+    assert 0.97 * 50 * 60 <= sum(at < 60 for at in window.admitted) <= 50 * 60
+
+
+async def test_who_waits_for_a_moment_keeps_its_worker():
+    """
+    A worker is lent to others when a host takes its time, and not while others are being answered.
+    """
+    clock = VirtualClock(auto=False)
+    throttle = Throttle(clock)
+    limits = Limits(concurrency=1)
+    first, second = Worker(), Worker()
+    gate = anyio.Event()
+
+    async def cooled():
+        async with throttle.turn(HOST, limits, slot=first) as turn:
+            await gate.wait()
+            turn.record(429, Advice(retry_after=30.0))
+
+    async with anyio.create_task_group() as tg:
+        tg.start_soon(cooled)
+        await anyio.wait_all_tasks_blocked()
+        tg.start_soon(lambda: ask(throttle, limits=limits, slot=second))
+        await anyio.wait_all_tasks_blocked()
+        assert second.held
+
+        gate.set()
+        await anyio.wait_all_tasks_blocked()
+        assert not second.held
+
+        await clock.advance(30)
+        await anyio.wait_all_tasks_blocked()
+        assert second.held
+
+
+async def test_a_worker_that_is_lent_comes_back_while_others_queue():
+    """
+    With one worker for all: who has lent it gets it back although others came to wait meanwhile,
+    since these lend it, too.
+    """
+    clock = VirtualClock()
+    throttle = Throttle(clock)
+    places = anyio.Semaphore(1)
+    done = []
+
+    class Shared:
+        @asynccontextmanager
+        async def released(self):
+            places.release()
+            try:
+                yield
+            finally:
+                await places.acquire()
+
+    async def one(number):
+        async with places:
+            await ask(throttle, limits=Limits(concurrency=2), slot=Shared())
+            done.append(number)
+
+    await ask(throttle, status=429, advice=Advice(retry_after=30.0))
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as tg:
+            for number in range(20):
+                tg.start_soon(one, number)
+    assert sorted(done) == list(range(20))
+
+
+async def test_a_host_that_is_as_fast_as_it_is_asked_is_asked_more():
+    """
+    What each request waits for the host is learnt from, also while the limit is far away.
+    """
+    clock = VirtualClock()
+    throttle = Throttle(clock)
+
+    async def worker():
+        while clock.monotonic() < 2:
+            async with throttle.turn(HOST, Limits(concurrency=32)) as turn:
+                await clock.sleep(0.1)
+                turn.record(200)
+
+    async with anyio.create_task_group() as tg:
+        for _ in range(40):
+            tg.start_soon(worker)
+    state = throttle.snapshot()[0]
+    assert state.allowed == 32
+    assert state.seconds == pytest.approx(0.1)
+
+
+async def test_a_busy_event_loop_keeps_a_host_from_being_asked_more():
+    """
+    Where this process is late, more in flight would only wait here.
+    """
+    clock = VirtualClock()
+    throttle = Throttle(clock)
+    for _ in range(100):
+        throttle.lag.saw(1.0)
+
+    async def worker():
+        while clock.monotonic() < 2:
+            async with throttle.turn(HOST, Limits()) as turn:
+                await clock.sleep(0.1)
+                turn.record(200)
+
+    async with anyio.create_task_group() as tg:
+        for _ in range(40):
+            tg.start_soon(worker)
+    assert throttle.snapshot()[0].allowed == FIRST
+
+
+async def test_a_burst_of_answers_is_followed_by_a_burst_of_requests():
+    """
+    When several end in the same turn of the event loop, as many begin together, not one a turn.
+    """
+    throttle = Throttle(VirtualClock())
+    gate = anyio.Event()
+    begun = 0
+
+    async def one(wait):
+        nonlocal begun
+        async with throttle.turn(HOST, Limits()) as turn:
+            begun += 1
+            await wait()
+            turn.record(200)
+
+    async with anyio.create_task_group() as tg:
+        for _ in range(FIRST):
+            tg.start_soon(one, gate.wait)
+        await anyio.wait_all_tasks_blocked()
+        second = anyio.Event()
+        for _ in range(FIRST):
+            tg.start_soon(one, second.wait)
+        await anyio.wait_all_tasks_blocked()
+        assert begun == FIRST
+
+        gate.set()
+        turns = 0
+        while begun < 2 * FIRST:
+            await checkpoint()
+            turns += 1
+        second.set()
+    assert turns <= 2
+
+
+@pytest.mark.parametrize("broken", ["wake", "obstacle", "take", "leave"])
+async def test_a_defect_leaves_nobody_asleep(broken, monkeypatch):
+    """
+    Where the throttle itself is broken, those who wait fail or go on; none waits for ever, and
+    nothing stays taken.
+    """
+    throttle = Throttle(VirtualClock())
+    exchanges = anyio.CapacityLimiter(2)
+    limits = Limits(concurrency=1)
+    gate = anyio.Event()
+    outcomes = []
+
+    async def one():
+        try:
+            await ask(throttle, limits=limits, exchanges=exchanges, during=gate.wait)
+            outcomes.append("made")
+        except ZeroDivisionError:
+            outcomes.append("failed")
+
+    def defective(self, *args, **kwargs):
+        if broken == "leave":
+            real(self, *args, **kwargs)
+        raise ZeroDivisionError
+
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as tg:
+            for _ in range(10):
+                tg.start_soon(one)
+            await anyio.wait_all_tasks_blocked()
+            real = getattr(HostQueue, broken)
+            monkeypatch.setattr(HostQueue, broken, defective)
+            gate.set()
+    assert len(outcomes) == 10
+    assert "failed" in outcomes
+    assert exchanges.borrowed_tokens == 0
