@@ -58,6 +58,7 @@ if TYPE_CHECKING:
         FetchedFile,
         FileResource,
         HttpOptions,
+        JsonObject,
         Later,
         token_of,
     )
@@ -125,6 +126,7 @@ _HOMES = {
         "FetchedFile",
         "FileResource",
         "HttpOptions",
+        "JsonObject",
         "Later",
         "token_of",
     ],
@@ -182,6 +184,7 @@ __all__ = [
     "Identifier",
     "IngestifyError",
     "InvalidBodyError",
+    "JsonObject",
     "Later",
     "Limits",
     "LoadError",

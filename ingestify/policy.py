@@ -106,6 +106,13 @@ class FetchPolicy:
         return forced or self.recheck > 0 or decides_itself
 
     @property
+    def trusts_agreements(self) -> bool:
+        """Whether nothing is asked for where the provider says what it said when all Files were
+        last asked for, and they were sound. A subclass that decides for itself is asked."""
+        decides_itself = type(self).decide is not FetchPolicy.decide
+        return not (decides_itself or self.recheck > 0 or self.refetch_after is not None)
+
+    @property
     def fingerprint(self) -> str:
         """What must be equal for two policies to decide alike."""
         settings = sorted((name, str(value)) for name, value in vars(self).items())

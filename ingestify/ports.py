@@ -21,6 +21,7 @@ from typing import Any, ClassVar, Protocol, TypeVar, overload
 
 from ingestify.errors import StoreError
 from ingestify.model.catalog import (
+    Agreed,
     CatalogCopy,
     Commit,
     CommitResult,
@@ -305,6 +306,16 @@ class Catalog(Protocol):
         """What is stored for each identifier key, in the order of *keys*, in one round trip."""
         ...
 
+    async def agreements(
+        self, *, bucket: str, stage: str, provider: str, dataset_type: str, keys: Sequence[str]
+    ) -> Sequence[Agreed | None]:
+        """The same in short, at a fraction of the cost.
+
+        What is agreed holds no longer once a File of the Dataset fails or is suspect, or a commit
+        brings another agreement or none.
+        """
+        ...
+
     async def commit(
         self, batch: Sequence[Commit], *, leases: Sequence[Lease]
     ) -> Sequence[CommitResult]:
@@ -354,8 +365,11 @@ class Catalog(Protocol):
         """The newest Runs, newest first."""
         ...
 
-    async def failures(self, *, run_id: int | None = None, limit: int = 1000) -> Sequence[Failure]:
-        """What failed and has not succeeded since, newest first; or all that failed in a Run."""
+    async def failures(
+        self, *, run_id: int | None = None, dataset_id: str | None = None, limit: int = 1000
+    ) -> Sequence[Failure]:
+        """What failed and has not succeeded since, newest first; or all that failed in a Run; or
+        what is so of one Dataset."""
         ...
 
     # Upkeep
@@ -365,6 +379,10 @@ class Catalog(Protocol):
     ) -> Sequence[KeptFile]:
         """The first *limit* Files with a row id above *after*, in that order: every File of every
         Revision of what *query* finds."""
+        ...
+
+    async def files_by_row_id(self, row_ids: Sequence[int]) -> Sequence[KeptFile]:
+        """Those of *row_ids* that are Files still, in the order of row ids."""
         ...
 
     async def count_files(self, query: DatasetQuery) -> tuple[int, int]:

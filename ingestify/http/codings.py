@@ -235,6 +235,8 @@ def decode_body(raw: bytes, coding: str, max_bytes: int) -> bytes:
     Raises:
         InvalidBodyError: it is cut, broken or too large, or its coding is not known.
     """
+    if coding == "gzip" and (whole := _gunzip(raw, max_bytes)) is not None:
+        return whole
     decoder = decoder_for(coding)
     body = BytesIO()
     for part in decoder.feed(raw):
@@ -244,3 +246,13 @@ def decode_body(raw: bytes, coding: str, max_bytes: int) -> bytes:
     for part in decoder.finish():
         body.write(part)
     return body.getvalue()  # not a copy
+
+
+def _gunzip(raw: bytes, max_bytes: int) -> bytes | None:
+    """What *raw*, one whole member, decodes to, in one go; None where it is anything else."""
+    inflater = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+    try:
+        body = inflater.decompress(raw, max_bytes)
+    except DAMAGED:
+        return None
+    return bytes(body) if inflater.eof and not inflater.unused_data else None

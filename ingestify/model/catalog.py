@@ -49,12 +49,19 @@ class SelectorState(msgspec.Struct, frozen=True, kw_only=True):
 
     row_id: int
     selector_run_id: int  # of the SelectorRun just opened, or the newest
+    run_id: int  # the Run that it belongs to
     token: str | None  # the present one
     token_run_id: int  # the Run that first saw it
     complete_token: str | None  # the token at its last complete Run
     fingerprint: str | None  # of the plan at its last complete Run; None: there was none
     validators: ListValidators | None
     state: Mapping[str, Any]  # the Source's own cursor
+    is_settled: bool  # nothing that it lists has failed or is suspect; off where nobody looked
+
+
+Agreed: TypeAlias = tuple[int, bytes | None, int]
+"""What is known in short of a Dataset: its row id; what the provider said when all the Files that
+it offered were last asked for at once and were sound, or None; and the Run that asked."""
 
 
 class Completion(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,6 +154,7 @@ class DatasetCommit(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     run_id: int
     at: datetime
+    agreement: bytes | None = None  # what was found, where *files* are all that it offers
 
 
 class FailureCommit(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import TypeAlias
 
 import orjson
@@ -42,12 +43,17 @@ def _as_json(values: Mapping[str, Value], option: int) -> str:
         kind = type(value)
         if kind is not int and kind is not str:
             raise RecordError(f"{name!r} must be an int or a str to identify something: {value!r}")
-        if type(name) is not str or not NAME.match(name):
+        if type(name) is not str or not _is_name(name):
             raise RecordError(f"not a name for a part of an identity: {name!r}")
     try:
         return orjson.dumps(values, option=option).decode()
     except TypeError:  # an integer beyond 64 bits, or text that is not Unicode
         return _as_any_json(dict(values), sort_names=bool(option))
+
+
+@lru_cache(maxsize=256)
+def _is_name(text: str) -> bool:
+    return NAME.match(text) is not None
 
 
 def _as_any_json(values: dict[str, Value], *, sort_names: bool) -> str:

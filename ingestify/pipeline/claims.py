@@ -10,30 +10,36 @@ from ingestify.model.dataset import FileKey
 Settled: TypeAlias = Callable[[int | None, bool], None]  # row id if there is one, has it succeeded
 
 
+CHUNK_BITS = 13  # row ids that share a chunk of bits: 8,192, which take a kilobyte
+
+
 class RowIds:
-    """A set of row ids that costs a bit for each, since they are small and dense."""
+    """A set of row ids that costs a bit for each where they are dense, as they mostly are."""
 
     def __init__(self) -> None:
-        self._bits = bytearray()
+        self._chunks: dict[int, bytearray] = {}
 
     def add(self, row_id: int) -> None:
         """Put *row_id* in."""
-        index = row_id >> 3
-        if index >= len(self._bits):
-            self._bits.extend(bytes(index + 1 - len(self._bits)))
-        self._bits[index] |= 1 << (row_id & 7)
+        chunk = self._chunks.get(row_id >> CHUNK_BITS)
+        if chunk is None:
+            chunk = self._chunks[row_id >> CHUNK_BITS] = bytearray(1 << CHUNK_BITS - 3)
+        at = row_id & (1 << CHUNK_BITS) - 1
+        chunk[at >> 3] |= 1 << (at & 7)
 
     def __contains__(self, row_id: int) -> bool:
-        index = row_id >> 3
-        return index < len(self._bits) and bool(self._bits[index] >> (row_id & 7) & 1)
+        chunk = self._chunks.get(row_id >> CHUNK_BITS)
+        at = row_id & (1 << CHUNK_BITS) - 1
+        return chunk is not None and bool(chunk[at >> 3] >> (at & 7) & 1)
 
     def __iter__(self) -> Iterator[int]:
         """Ascending."""
-        for index, byte in enumerate(self._bits):
-            while byte:
-                low = byte & -byte
-                yield (index << 3) + low.bit_length() - 1
-                byte ^= low
+        for number, chunk in sorted(self._chunks.items()):
+            for index, byte in enumerate(chunk):
+                while byte:
+                    low = byte & -byte
+                    yield (number << CHUNK_BITS) + (index << 3) + low.bit_length() - 1
+                    byte ^= low
 
 
 class Claim:
@@ -85,9 +91,22 @@ class Claims:
                     claimed |= known
         return files - claimed if met else None
 
+    def meet_first(self, key: str, row_id: int, files: frozenset[FileKey]) -> bool:
+        """Remember a stored Dataset that needs no work, if it has not been met in any way."""
+        if key in self._open or key in self._failed:
+            return False
+        for rows in self._met.values():
+            if row_id in rows:
+                return False
+        self.meet(row_id, files)
+        return True
+
     def meet(self, row_id: int, files: frozenset[FileKey]) -> None:
         """Remember a stored Dataset that needs no work."""
-        self._met.setdefault(files, RowIds()).add(row_id)
+        rows = self._met.get(files)
+        if rows is None:
+            rows = self._met[files] = RowIds()
+        rows.add(row_id)
 
     def open(self, key: str, files: frozenset[FileKey]) -> Claim:
         """Claim *files* of the Dataset called *key*."""

@@ -86,6 +86,7 @@ class RunLedger:
         with CancelScope(shield=True):  # else it would be closed again, and otherwise
             selector_run.counters.gone = await self._catalog.finish_selector(closing)
             del self._open[id(selector_run)]
+        selector_run.forget()
         log.info("%s: %s: %s", selector_run.source, selector_run.label, _account(selector_run))
 
     async def close_rest(self) -> None:
@@ -153,9 +154,10 @@ async def trusted_validators(
         return None
     ages = [each.refetch_after for each in selector_run.policies if each.refetch_after is not None]
     older_than = now - min(ages) if ages else None
-    if await catalog.has_unsettled(selector_run.scope, older_than=older_than):
-        return None
-    return state.validators
+    is_settled = state.is_settled and older_than is None
+    if is_settled or not await catalog.has_unsettled(selector_run.scope, older_than=older_than):
+        return state.validators
+    return None
 
 
 def completion(selector_run: SelectorRun) -> Completion | None:

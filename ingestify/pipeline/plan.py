@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 import msgspec
@@ -11,7 +12,12 @@ import msgspec
 from ingestify.errors import RecordError
 from ingestify.model.dataset import DatasetState, FileKey, Stored, Suspicion
 from ingestify.model.identity import canonical_key
-from ingestify.model.resource import DatasetResource, FileResource, content_of
+from ingestify.model.resource import (
+    DatasetResource,
+    FileResource,
+    agreement_of,
+    content_of,
+)
 from ingestify.pipeline.claims import Claims
 from ingestify.pipeline.discover import Found, describe
 from ingestify.pipeline.only import DatasetKey, Only
@@ -26,6 +32,18 @@ PAGE = 1000  # Datasets looked up at once
 NOT_CHOSEN = Skip(Reason.NOT_CHOSEN)
 
 Shelf = tuple[str, str, str]  # bucket, provider, dataset type
+
+
+@dataclass(slots=True)
+class _Listed:
+    """One Dataset that was found, and what is known of it."""
+
+    selector_run: SelectorRun
+    resource: DatasetResource
+    key: str
+    agreement: bytes | None = None  # a digest of what was found
+    agreed_row: int | None = None  # of the Dataset, where it is what was found before
+    stored: Stored | None = None
 
 
 class Planner:
@@ -50,6 +68,7 @@ class Planner:
         self._wanted = wanted
         self.met: set[DatasetKey] = set()  # those of the *wanted* Datasets that were listed
         self._claims: dict[Shelf, Claims] = defaultdict(Claims)
+        self._sets: dict[tuple[FileKey, ...], frozenset[FileKey]] = {}
 
     async def plan(self, page: Sequence[Found], *, now: datetime) -> list[Task]:
         """The Tasks for *page*. Everything in it that is no Task has its outcome afterwards.
@@ -58,10 +77,10 @@ class Planner:
         """
         refused: list[tuple[SelectorRun, DatasetResource, str]] = []
         not_chosen: list[SelectorRun] = []
-        shelves: dict[Shelf, list[tuple[SelectorRun, DatasetResource, str]]] = defaultdict(list)
+        shelves: dict[Shelf, list[_Listed]] = defaultdict(list)
         for selector_run, resource in page:
             try:
-                key = check(resource, selector_run)
+                key = identify(resource, selector_run)
             except Exception as exc:  # a Source may yield anything
                 refused.append((selector_run, resource, describe(exc)[1]))
                 continue
@@ -70,10 +89,11 @@ class Planner:
             if only is not None and (*shelf, key) not in only.datasets:
                 not_chosen.append(selector_run)
                 continue
-            shelves[shelf].append((selector_run, resource, key))
+            shelves[shelf].append(_Listed(selector_run, resource, key))
             if self._wanted is not None and (*shelf, key) in self._wanted.datasets:
                 self.met.add((*shelf, key))
-        stored = {shelf: await self._look_up(shelf, each) for shelf, each in shelves.items()}
+        for shelf, listed in shelves.items():
+            await self._look_up(shelf, listed)
         for selector_run, resource, reason in refused:
             _refuse(selector_run, resource, reason)
         for selector_run in not_chosen:
@@ -82,45 +102,86 @@ class Planner:
         tasks: list[Task] = []
         for shelf, listed in shelves.items():
             claims = self._claims[shelf]
-            for (selector_run, resource, key), known in zip(listed, stored[shelf], strict=True):
-                task = self._plan_one(selector_run, resource, key, known, claims, now)
-                if task is not None:
+            for each in listed:
+                if each.agreed_row is not None:
+                    self._skip_agreed(each, each.agreed_row, claims)
+                elif (task := self._plan_one(each, claims, now)) is not None:
                     tasks.append(task)
         return tasks
 
-    async def _look_up(
-        self, shelf: Shelf, listed: Sequence[tuple[SelectorRun, DatasetResource, str]]
-    ) -> Sequence[Stored | None]:
+    async def _look_up(self, shelf: Shelf, listed: Sequence[_Listed]) -> None:
+        """Find out what is known of each: in short where that is enough, else all."""
         bucket, provider, dataset_type = shelf
-        return await self._catalog.look_up(
-            bucket=bucket,
-            stage=self._stage,
-            provider=provider,
-            dataset_type=dataset_type,
-            keys=[key for _, _, key in listed],
+        place = {
+            "bucket": bucket,
+            "stage": self._stage,
+            "provider": provider,
+            "dataset_type": dataset_type,
+        }
+        known = await self._catalog.agreements(**place, keys=[each.key for each in listed])
+        unclear: list[_Listed] = []
+        asked: SelectorRun | None = None
+        is_enough = False
+        for each, agreed in zip(listed, known, strict=True):
+            each.agreement = agreement_of(each.resource)
+            if agreed is None:
+                continue
+            row_id, digest, run_id = agreed
+            selector_run = each.selector_run
+            if selector_run is not asked:
+                asked, is_enough = selector_run, self._trusts_agreements(selector_run)
+            is_same = digest is not None and digest == each.agreement
+            if is_same and is_enough and run_id >= selector_run.announced_in:
+                each.agreed_row = row_id
+            else:
+                unclear.append(each)
+        if unclear:
+            keys = [each.key for each in unclear]
+            stored = await self._catalog.look_up(**place, keys=keys)
+            for each, found in zip(unclear, stored, strict=True):
+                each.stored = found
+
+    def _trusts_agreements(self, selector_run: SelectorRun) -> bool:
+        return (
+            not self._forced
+            and self._skipped is None  # which is told of ids
+            and selector_run.only is None
+            and selector_run.trusts_agreements
         )
 
-    def _plan_one(
-        self,
-        selector_run: SelectorRun,
-        resource: DatasetResource,
-        key: str,
-        stored: Stored | None,
-        claims: Claims,
-        now: datetime,
-    ) -> Task | None:
+    def _skip_agreed(self, listed: _Listed, row_id: int, claims: Claims) -> None:
+        """Nothing is to be done, whatever has been claimed of it."""
+        selector_run, files = listed.selector_run, self._keys_of(listed.resource)
+        if not claims.meet_first(listed.key, row_id, files):
+            missing = claims.missing(listed.key, row_id, files)
+            if missing is not None and not missing:
+                _count_duplicate(selector_run, listed.key, row_id, claims)
+                return
+            claims.meet(row_id, files)
+        selector_run.skip_agreed(row_id)
+
+    def _keys_of(self, resource: DatasetResource) -> frozenset[FileKey]:
+        """The keys of its Files; one and the same set for all that have equal ones."""
+        keys = tuple([(file.data_feed_key, file.data_spec_version) for file in resource.files])
+        found = self._sets.get(keys)
+        if found is None:
+            found = self._sets.setdefault(keys, frozenset(keys))
+        return found
+
+    def _plan_one(self, listed: _Listed, claims: Claims, now: datetime) -> Task | None:
+        selector_run, resource, key = listed.selector_run, listed.resource, listed.key
+        stored = listed.stored
         try:
+            check(resource, selector_run.redactor)
             metadata = metadata_of(resource, selector_run.redactor)
-        except RecordError as exc:
-            _refuse(selector_run, resource, f"metadata {exc}")
+        except Exception as exc:  # a Source may yield anything
+            _refuse(selector_run, resource, describe(exc)[1])
             return None
         row_id = stored.row_id if stored else None
         wanted = frozenset([file.key for file in resource.files])
         missing = claims.missing(key, row_id, wanted)
         if missing is not None and not missing:
-            selector_run.counters.listed += 1
-            selector_run.counters.duplicate += 1
-            claims.wait(key, row_id, selector_run.settle)
+            _count_duplicate(selector_run, key, row_id, claims)
             return None
         if missing is not None:
             resource.files = [file for file in resource.files if file.key in missing]
@@ -136,6 +197,7 @@ class Planner:
             if row_id is not None:
                 claims.meet(row_id, wanted)
             return None
+        is_whole = {ask.file.key for ask in decision.asks} == wanted
         selector_run.fetched_for[decision.reason] += 1
         selector_run.requests += sum(ask.file.content is None for ask in decision.asks)
         return Task(
@@ -147,6 +209,7 @@ class Planner:
             reason=decision.reason,
             metadata=metadata,
             details_hash=hashed,
+            agreement=listed.agreement if is_whole else None,
         )
 
     def _skip(self, selector_run: SelectorRun, decision: Skip, stored: Stored | None) -> None:
@@ -206,24 +269,44 @@ def _refuse(selector_run: SelectorRun, resource: DatasetResource, reason: str) -
     selector_run.settle(None, False)
 
 
-def check(resource: DatasetResource, selector_run: SelectorRun) -> str:
+def _count_duplicate(
+    selector_run: SelectorRun, key: str, row_id: int | None, claims: Claims
+) -> None:
+    selector_run.counters.listed += 1
+    selector_run.counters.duplicate += 1
+    claims.wait(key, row_id, selector_run.settle)
+
+
+def identify(resource: DatasetResource, selector_run: SelectorRun) -> str:
     """Complete what *resource* leaves to its Source. Returns its identifier key.
+
+    Raises:
+        RecordError: it is nothing that could be kept.
+    """
+    if not isinstance(resource, DatasetResource):
+        raise RecordError(f"not a DatasetResource: {type(resource).__name__}")
+    if resource.provider:
+        check_text("provider", resource.provider)
+    else:
+        resource.provider = selector_run.provider
+    if resource.dataset_type:
+        check_text("dataset_type", resource.dataset_type)
+    else:
+        resource.dataset_type = selector_run.dataset_type
+    if not resource.dataset_resource_id:
+        raise RecordError("an identity needs at least one name and value")
+    key = canonical_key(resource.dataset_resource_id)
+    if selector_run.redactor.holds_credential(key):
+        raise RecordError("an identity with a credential in it cannot be kept")
+    return key
+
+
+def check(resource: DatasetResource, redactor: Redactor) -> None:
+    """Take credentials out of *resource*.
 
     Raises:
         RecordError: something in it cannot be kept.
     """
-    if not isinstance(resource, DatasetResource):
-        raise RecordError(f"not a DatasetResource: {type(resource).__name__}")
-    resource.provider = resource.provider or selector_run.provider
-    resource.dataset_type = resource.dataset_type or selector_run.dataset_type
-    if not resource.dataset_resource_id:
-        raise RecordError("an identity needs at least one name and value")
-    key = canonical_key(resource.dataset_resource_id)
-    redactor = selector_run.redactor
-    if redactor.holds_credential(key):
-        raise RecordError("an identity with a credential in it cannot be kept")
-    check_text("provider", resource.provider)
-    check_text("dataset_type", resource.dataset_type)
     check_details(resource, redactor)
     seen: set[FileKey] = set()
     for at, file in enumerate(resource.files):
@@ -231,7 +314,6 @@ def check(resource: DatasetResource, selector_run: SelectorRun) -> str:
             raise RecordError(f"two files called {file.data_feed_key} {file.data_spec_version}")
         seen.add(file.key)
         resource.files[at] = check_file(file, redactor)
-    return key
 
 
 def metadata_of(resource: DatasetResource, redactor: Redactor) -> bytes:
@@ -240,7 +322,10 @@ def metadata_of(resource: DatasetResource, redactor: Redactor) -> bytes:
     Raises:
         RecordError: it cannot be written as JSON.
     """
-    content = content_of(resource.metadata)
+    try:
+        content = content_of(resource.metadata)
+    except RecordError as exc:
+        raise RecordError(f"metadata {exc}") from None
     if redactor.holds_credential(content.decode()):
         return content_of(redactor.conceal(msgspec.json.decode(content)))
     return content

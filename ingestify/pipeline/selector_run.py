@@ -15,7 +15,7 @@ from ingestify.model.run import Counters, Failure, SelectorStatus, SelectorSumma
 from ingestify.model.selector import Selector
 from ingestify.pipeline.claims import RowIds
 from ingestify.pipeline.only import Only
-from ingestify.policy import FetchPolicy
+from ingestify.policy import FetchPolicy, Reason
 from ingestify.redaction import Redactor
 
 MOST_FAILURES = 1000  # of refused records, kept one by one for each Selector
@@ -55,7 +55,12 @@ class SelectorRun:
     validators: ListValidators | None = None
     is_clean: bool = True
     _pending: int = 0
-    _settled: Event = field(default_factory=Event)
+    _settled: Event | None = None  # of who waits for the last outcome
+
+    @property
+    def trusts_agreements(self) -> bool:
+        """Whether all of its policies want nothing where nothing has changed."""
+        return all(policy.trusts_agreements for policy in self.policies)
 
     @property
     def scope(self) -> Scope:
@@ -123,7 +128,18 @@ class SelectorRun:
         if row_id is not None:
             self.met.add(row_id)
         self.is_clean = self.is_clean and succeeded
-        if self._pending == 0:
+        if self._pending == 0 and self._settled is not None:
+            self._settled.set()
+
+    def skip_agreed(self, row_id: int) -> None:
+        """A listed Dataset needs nothing, since the provider says of it what it said before."""
+        counters = self.counters
+        counters.listed += 1
+        counters.skipped += 1
+        self.skipped_for[Reason.UP_TO_DATE] += 1
+        self.met.add(row_id)
+        self._pending -= 1
+        if self._pending == 0 and self._settled is not None:
             self._settled.set()
 
     def miss(self) -> None:
@@ -137,6 +153,14 @@ class SelectorRun:
         while self._pending:
             self._settled = Event()
             await self._settled.wait()
+
+    def forget(self) -> None:
+        """It is closed: what only its end needed is let go, for there may be thousands."""
+        self.met = RowIds()
+        self.known = None
+        self.state = {}
+        self.validators = None
+        self._settled = None
 
     def summary(self) -> SelectorSummary:
         """How it stands now."""

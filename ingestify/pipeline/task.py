@@ -9,7 +9,7 @@ from datetime import datetime
 
 import msgspec
 
-from ingestify.model.catalog import DatasetCommit, FailureCommit, StagedFile
+from ingestify.model.catalog import CheckedFile, DatasetCommit, FailureCommit, StagedFile
 from ingestify.model.dataset import FileKey, Stored
 from ingestify.model.resource import DatasetResource
 from ingestify.pipeline.body import EncodedBody
@@ -37,6 +37,18 @@ class Task:
     reason: str
     metadata: bytes
     details_hash: str
+    agreement: bytes | None = None  # a digest of what was found, if all of it is asked for
+
+    def agreed(self, files: Sequence[CheckedFile]) -> bytes | None:
+        """What may be relied on once *files* are committed: that all was asked for as it was
+        found. A Source may have fetched less, or something else."""
+        if self.agreement is None:
+            return None
+        tokens = {file.key: file.token for file in files}
+        is_all = all(
+            ask.file.key in tokens and tokens[ask.file.key] == ask.file.token for ask in self.asks
+        )
+        return self.agreement if is_all else None
 
     def failed(
         self, code: str, message: str, *, stage: str, at: datetime, key: FileKey | None = None

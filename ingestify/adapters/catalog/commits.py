@@ -11,8 +11,8 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 
 from ingestify.adapters.catalog import rows
-from ingestify.adapters.catalog.connection import Session
 from ingestify.adapters.catalog.deciding import Round
+from ingestify.adapters.catalog.jobs import Direct
 from ingestify.adapters.catalog.subjects import Identity, identity_of
 from ingestify.errors import FenceLostError
 from ingestify.model.catalog import (
@@ -32,7 +32,7 @@ class BatchRefusedError(Exception):
     """A commit of the batch cannot be written. Which one shows when each is tried alone."""
 
 
-async def check_fences(session: Session, leases: Sequence[Lease]) -> None:
+def check_fences(direct: Direct, leases: Sequence[Lease]) -> None:
     """Make sure that every one of *leases* is still held.
 
     Raises:
@@ -41,7 +41,7 @@ async def check_fences(session: Session, leases: Sequence[Lease]) -> None:
     if not leases:
         return
     names = rows.json_text([lease.name for lease in leases])
-    held: dict[str, int] = dict(await session.rows("held_leases", {"names": names}))
+    held: dict[str, int] = dict(direct.rows("held_leases", {"names": names}))
     for lease in leases:
         if held.get(lease.name) != lease.token:
             raise FenceLostError(
@@ -50,7 +50,7 @@ async def check_fences(session: Session, leases: Sequence[Lease]) -> None:
             )
 
 
-async def write_together(session: Session, batch: Sequence[Commit]) -> list[CommitResult]:
+def write_together(direct: Direct, batch: Sequence[Commit]) -> list[CommitResult]:
     """Write *batch* as a whole.
 
     Raises:
@@ -59,23 +59,23 @@ async def write_together(session: Session, batch: Sequence[Commit]) -> list[Comm
     results: list[CommitResult] = []
     try:
         for commits in _rounds(batch):
-            results += await _write_round(session, commits)
+            results += _write_round(direct, commits)
     except REFUSALS as exc:
         raise BatchRefusedError from exc
     return results
 
 
-async def write_one_by_one(session: Session, batch: Sequence[Commit]) -> list[CommitResult]:
+def write_one_by_one(direct: Direct, batch: Sequence[Commit]) -> list[CommitResult]:
     """Write *batch*, and leave out what the database refuses."""
     results: list[CommitResult] = []
     for commit in batch:
-        await session.run("savepoint")
+        direct.run("savepoint")
         try:
-            results += await _write_round(session, [commit])
+            results += _write_round(direct, [commit])
         except REFUSALS as exc:
-            await session.run("undo_to_savepoint")
+            direct.run("undo_to_savepoint")
             results.append(Rejected(message=str(exc)))
-        await session.run("release_savepoint")
+        direct.run("release_savepoint")
     return results
 
 
@@ -92,10 +92,10 @@ def _rounds(batch: Sequence[Commit]) -> Iterator[Sequence[Commit]]:
     yield batch[begin:]
 
 
-async def _write_round(session: Session, commits: Sequence[Commit]) -> Sequence[CommitResult]:
+def _write_round(direct: Direct, commits: Sequence[Commit]) -> Sequence[CommitResult]:
     identities = rows.json_text([identity_of(commit) for commit in commits])
-    found = await session.rows("look_up_identities", {"identities": identities})
-    [(dataset, revision, file)] = await session.rows("next_row_ids")
+    found = direct.rows("look_up_identities", {"identities": identities})
+    [(dataset, revision, file)] = direct.rows("next_row_ids")
     round_ = Round({row[0]: row[1:] for row in found}, (dataset, revision, file))
     for position, commit in enumerate(commits):
         if isinstance(commit, DatasetCommit):
@@ -103,14 +103,14 @@ async def _write_round(session: Session, commits: Sequence[Commit]) -> Sequence[
         else:
             round_.decide_failure(position, commit)
     for name, params in round_.writes.items():
-        await session.run_many(name, params)
+        direct.run_many(name, params)
     return [
-        await _conflict(session, commit) if result is None else result
+        _conflict(direct, commit) if result is None else result
         for commit, result in zip(commits, round_.results, strict=True)
     ]
 
 
-async def _conflict(session: Session, commit: Commit) -> Conflict:
+def _conflict(direct: Direct, commit: Commit) -> Conflict:
     bucket, stage, provider, dataset_type, key = identity_of(commit)
     params = {
         "bucket": bucket,
@@ -119,5 +119,5 @@ async def _conflict(session: Session, commit: Commit) -> Conflict:
         "dataset_type": dataset_type,
         "keys": rows.json_text([key]),
     }
-    stored = rows.stored_by_position(await session.rows("look_up", params))
+    stored = rows.stored_by_position(direct.rows("look_up", params))
     return Conflict(stored=stored.get(0))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeVar, cast
 
 import aiosqlite
 import anyio
@@ -15,21 +16,35 @@ from anyio import CancelScope
 from anyio.lowlevel import checkpoint
 
 from ingestify.adapters.catalog.failing import is_busy, translated
+from ingestify.adapters.catalog.jobs import Direct, Job, Params, Row, do_together
 from ingestify.errors import CatalogError
 
-Row: TypeAlias = tuple[Any, ...]
-Params: TypeAlias = Mapping[str, Any] | Sequence[Any]
+T = TypeVar("T")
 
 READERS = 2
+MOST_TOGETHER = 64  # jobs in one transaction
 PATIENCE = timedelta(seconds=30)  # how long another process may hold the database
+
+
+class _Connection(aiosqlite.Connection):
+    """An aiosqlite connection that takes whole functions, too: each call that it is given costs
+    a change of threads, which for most statements is more than the statement."""
+
+    async def do(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """What *work* returns in the connection's thread."""
+        return cast(T, await self._execute(work, self._conn))  # type: ignore[no-untyped-call]
 
 
 class Session:
     """One connection, spoken to in named statements."""
 
-    def __init__(self, connection: aiosqlite.Connection, statements: Mapping[str, str]) -> None:
+    def __init__(self, connection: _Connection, statements: Mapping[str, str]) -> None:
         self._connection = connection
         self._statements = statements
+
+    async def do(self, work: Callable[[Direct], T]) -> T:
+        """What *work* returns, which is done in the connection's own thread, in one go."""
+        return await self._connection.do(lambda raw: work(Direct(raw, self._statements)))
 
     async def rows(self, name: str, params: Params = ()) -> list[Row]:
         """Every row that the statement called *name* gives."""
@@ -73,6 +88,7 @@ class Database:
         self.path = path
         self._writer = writer
         self._writing = anyio.Lock()
+        self._jobs: list[Job[Any]] = []  # of callers who wait for their turn to write
         self._idle = list(readers)
         self._reading = anyio.Semaphore(len(readers))
         self._patience = patience
@@ -127,6 +143,48 @@ class Database:
                         # so this comes after whatever was interrupted, be it the COMMIT itself.
                         await self._writer.rollback()
                         raise
+
+    async def write(self, work: Callable[[Direct], T]) -> T:
+        """What *work* returns, done in a transaction that is committed then, or undone if it
+        raises.
+
+        Whoever gets the turn does the work of all who wait for it, too, in one transaction: one
+        sync serves them all. Each of them stands or falls for itself. A caller that is cancelled
+        before has changed nothing; one whose work is being done waits for its end, and then does
+        not learn what came of it.
+        """
+        job = Job(work)
+        self._jobs.append(job)
+        try:
+            async with self._writing:
+                if not job.is_begun:
+                    await self._write_waiting(job)
+        except BaseException:
+            if not job.is_begun:
+                self._jobs.remove(job)
+            elif not job.is_done:
+                with CancelScope(shield=True):
+                    async with self._writing:
+                        pass
+            raise
+        with translated(self.path):
+            return job.outcome()
+
+    async def _write_waiting(self, mine: Job[Any]) -> None:
+        self._refuse_if_closed()
+        with translated(self.path):
+            await self._begin()
+            with CancelScope(shield=True):
+                others = [job for job in self._jobs if job is not mine][: MOST_TOGETHER - 1]
+                jobs = [mine, *others]
+                for job in jobs:
+                    job.is_begun = True
+                    self._jobs.remove(job)
+                try:
+                    await self._writer.do(partial(do_together, jobs))
+                except BaseException:
+                    await self._writer.rollback()  # comes after what was interrupted
+                    raise
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Session]:
@@ -189,7 +247,10 @@ class Database:
 async def _connected(
     path: Path, statements: Mapping[str, str], patience: timedelta
 ) -> AsyncIterator[Session]:
-    connection = aiosqlite.connect(path, isolation_level=None, cached_statements=len(statements))
+    connect = partial(
+        sqlite3.connect, path, isolation_level=None, cached_statements=len(statements)
+    )
+    connection = _Connection(connect, iter_chunk_size=64)
     with translated(path), CancelScope(shield=True):
         await connection
     try:

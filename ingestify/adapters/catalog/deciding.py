@@ -8,8 +8,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ingestify.adapters.catalog import rows
-from ingestify.adapters.catalog.connection import Row
-from ingestify.adapters.catalog.subjects import Identity, identity_of, readable, subject_of
+from ingestify.adapters.catalog.jobs import Row
+from ingestify.adapters.catalog.subjects import (
+    Identity,
+    identity_of,
+    identity_parts,
+    readable,
+    subject_of,
+)
 from ingestify.model.catalog import (
     CheckedFile,
     CommitResult,
@@ -31,11 +37,15 @@ class Round:
         self.results: list[CommitResult | None] = []  # None: a conflict
         self.writes: dict[str, list[tuple[Any, ...]]] = {
             "insert_dataset": [],
+            "insert_identity_part": [],
+            "keep_metadata": [],
             "update_dataset": [],
             "insert_revision": [],
             "insert_file": [],
             "restore_file": [],
             "upsert_file_check": [],
+            "disagree": [],
+            "agree": [],
             "resolve_failures": [],
             "insert_failure": [],
             "fail_file_check": [],
@@ -61,7 +71,8 @@ class Round:
             result = self._create(commit, at, metadata, number)
         else:
             result = self._update(commit, found, at, metadata, number)
-        self._add_files(commit, result, at, metadata)
+        self._add_files(commit, result, at)
+        self._agree(commit, result)
         self._add_events(commit, result, at, newest if number is None else number)
         self.writes["resolve_failures"].append((commit.run_id, *identity_of(commit)))
         self.results.append(result)
@@ -94,6 +105,9 @@ class Round:
         self.writes["insert_dataset"].append(
             (row_id, dataset_id, *identity_of(commit), commit.identifier, *details, number, at, at)
         )
+        self.writes["insert_identity_part"] += [
+            (name, value, row_id) for name, value in identity_parts(commit.identifier_key)
+        ]
         return Committed(row_id=row_id, dataset_id=dataset_id, revision=number, is_new=True)
 
     def _update(
@@ -110,19 +124,18 @@ class Round:
             updated_at = at if changed or number is not None else None
             details = (name, state, metadata, commit.details_hash)
             self.writes["update_dataset"].append((*details, newest, updated_at, row_id))
+            if metadata != known[2]:
+                self.writes["keep_metadata"].append((row_id, row_id))
         return Committed(
             row_id=row_id, dataset_id=dataset_id, revision=number, details_changed=changed
         )
 
-    def _add_files(self, commit: DatasetCommit, result: Committed, at: str, metadata: str) -> None:
+    def _add_files(self, commit: DatasetCommit, result: Committed, at: str) -> None:
         revision = self._next_revision
         if result.revision is not None:
             self._next_revision += 1
             self.writes["insert_revision"].append(
-                (
-                    *(revision, result.row_id, result.revision, at),
-                    *(commit.reason, commit.run_id, metadata),
-                )
+                (revision, result.row_id, result.revision, at, commit.reason, commit.run_id)
             )
         for file in commit.files:
             file_id = self._add_file(file, revision, result.row_id)
@@ -131,6 +144,13 @@ class Round:
             self.writes["upsert_file_check"].append(
                 (result.row_id, *file.key, file_id, *outcome, *tokens)
             )
+
+    def _agree(self, commit: DatasetCommit, result: Committed) -> None:
+        if commit.agreement is not None:
+            agreed = (result.row_id, commit.agreement, commit.run_id, result.row_id)
+            self.writes["agree"].append(agreed)
+        elif not result.is_new:
+            self.writes["disagree"].append((result.row_id,))
 
     def _add_file(self, file: CheckedFile, revision: int, dataset: int | None) -> int | None:
         new = file.new

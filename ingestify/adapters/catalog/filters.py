@@ -19,10 +19,9 @@ def parameters(query: DatasetQuery) -> dict[str, Any]:
     Raises:
         ConfigError: a name or a value in it cannot be asked for.
     """
-    identifier = {
-        name: [_twice(text) for value in values for text in _texts(name, value, query.text_values)]
-        for name, values in _alternatives(query.identifier)
-    }
+    identifier = {name: list(map(_twice, texts)) for name, texts in parts(query).items()}
+    lead = max(identifier, key=lambda name: len(identifier[name]), default=None)
+    lead_values = [] if lead is None else identifier.pop(lead)
     metadata = {
         name: [f"text {v}" if isinstance(v, str) else _twice(_json_of(name, v)) for v in values]
         for name, values in _alternatives(query.metadata)
@@ -33,8 +32,22 @@ def parameters(query: DatasetQuery) -> dict[str, Any]:
         "provider": query.provider,
         "dataset_type": query.dataset_type,
         "states": _json(query.states) if query.states else None,
+        "lead": lead,
+        "lead_values": _json(lead_values),
         "identifier": _json(identifier) if identifier else None,
         "metadata": _json(metadata) if metadata else None,
+    }
+
+
+def parts(query: DatasetQuery) -> dict[str, list[str]]:
+    """By name, the JSON texts of which an identity has to have one.
+
+    Raises:
+        ConfigError: a name or a value cannot be asked for.
+    """
+    return {
+        name: [text for value in values for text in _texts(name, value, query.text_values)]
+        for name, values in _alternatives(query.identifier)
     }
 
 

@@ -17,6 +17,7 @@ from ingestify.adapters.catalog.memory_runs import Runs
 from ingestify.adapters.catalog.memory_upkeep import Upkeep
 from ingestify.errors import CatalogError
 from ingestify.model.catalog import (
+    Agreed,
     CatalogCopy,
     Commit,
     CommitResult,
@@ -152,6 +153,14 @@ class MemoryCatalog:
         found = [self._datasets.by_identity.get((*place, key)) for key in keys]
         return [None if kept is None else kept.stored() for kept in found]
 
+    async def agreements(
+        self, *, bucket: str, stage: str, provider: str, dataset_type: str, keys: Sequence[str]
+    ) -> Sequence[Agreed | None]:
+        await self._turn()
+        place = (bucket, stage, provider, dataset_type)
+        found = [self._datasets.by_identity.get((*place, key)) for key in keys]
+        return [None if kept is None else (kept.shown.row_id, *kept.agreed) for kept in found]
+
     async def commit(
         self, batch: Sequence[Commit], *, leases: Sequence[Lease]
     ) -> Sequence[CommitResult]:
@@ -193,9 +202,17 @@ class MemoryCatalog:
         await self._turn()
         return self._runs.newest(limit)
 
-    async def failures(self, *, run_id: int | None = None, limit: int = 1000) -> Sequence[Failure]:
+    async def failures(
+        self, *, run_id: int | None = None, dataset_id: str | None = None, limit: int = 1000
+    ) -> Sequence[Failure]:
         await self._turn()
-        return self._runs.failures(run_id=run_id, limit=limit)
+        if dataset_id is None:
+            return self._runs.failures(run_id=run_id, limit=limit)
+        about = [
+            each.identity
+            for each in self._datasets.find(DatasetQuery(stage=None, dataset_id=dataset_id))
+        ]
+        return self._runs.failures(run_id=run_id, limit=limit, about=about)
 
     # Upkeep
 
@@ -204,6 +221,12 @@ class MemoryCatalog:
     ) -> Sequence[KeptFile]:
         await self._turn()
         return self._upkeep.kept_files(query, after=after)[:limit]
+
+    async def files_by_row_id(self, row_ids: Sequence[int]) -> Sequence[KeptFile]:
+        await self._turn()
+        wanted = set(row_ids)
+        every = self._upkeep.kept_files(DatasetQuery(stage=None))
+        return [each for each in every if each.row_id in wanted]
 
     async def count_files(self, query: DatasetQuery) -> tuple[int, int]:
         await self._turn()

@@ -63,6 +63,19 @@ class KeptDataset:
     checks: dict[FileKey, FileCheck] = field(default_factory=dict)
     current: dict[FileKey, File] = field(default_factory=dict)
     file_ids: dict[tuple[int, FileKey], int] = field(default_factory=dict)
+    agreement: tuple[bytes | None, int] = (None, 0)  # and the Run that came to it
+
+    @property
+    def agreed(self) -> tuple[bytes | None, int]:
+        """What is agreed, which holds as long as no File has failed or is suspect."""
+        return (None, 0) if self.is_in_doubt else self.agreement
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether any File has failed or is suspect."""
+        return any(
+            check.suspect or check.outcome is CheckOutcome.FAILED for check in self.checks.values()
+        )
 
     def view(self) -> Dataset:
         """The Dataset as readers see it."""
@@ -143,6 +156,9 @@ class Datasets:
             each.is_resolved |= each.identity == identity_of(commit)
         revision = _add_files(kept, commit)
         self._number_files(kept, commit)
+        kept.agreement = (None, 0)
+        if commit.agreement is not None and not kept.is_in_doubt:
+            kept.agreement = (commit.agreement, commit.run_id)
         if revision is not None:
             feeds = [f.key[0] for f in commit.files if f.outcome is CheckOutcome.STORED]
             number = revision.number
@@ -165,6 +181,7 @@ class Datasets:
                     check = kept.checks[key]
                     worst = max(check.suspect, Suspicion.INVALIDATED)
                     kept.checks[key] = msgspec.structs.replace(check, suspect=worst)
+                    kept.agreement = (None, 0)
             feeds = [file.data_feed_key for file in newest.files]
             number = newest.number
             self.tell(EventType.REVISION_INVALIDATED, kept, at=at, revision=number, feeds=feeds)
@@ -266,6 +283,7 @@ class Datasets:
             return Committed(row_id=None)
         for key in commit.files:
             if key in kept.checks:
+                kept.agreement = (None, 0)
                 kept.checks[key] = msgspec.structs.replace(
                     kept.checks[key],
                     outcome=CheckOutcome.FAILED,

@@ -11,6 +11,7 @@ import msgspec
 
 from ingestify.adapters.catalog.memory_datasets import Datasets, utc
 from ingestify.adapters.catalog.quota import KEPT, granted
+from ingestify.adapters.catalog.subjects import Identity
 from ingestify.errors import CatalogError, FenceLostError
 from ingestify.model.catalog import (
     Completion,
@@ -171,7 +172,11 @@ class Runs:
 
     def selector_state(self, scope: Scope) -> SelectorState | None:
         kept = self._selectors.get(scope)
-        return None if kept is None else kept.state
+        return None if kept is None else self._with_settled(scope, kept.state)
+
+    def _with_settled(self, scope: Scope, state: SelectorState) -> SelectorState:
+        is_settled = not self.has_unsettled(scope, older_than=None)
+        return msgspec.structs.replace(state, is_settled=is_settled)
 
     def begin_selector(self, scope: Scope, *, run_id: int, token: str | None) -> SelectorState:
         if run_id not in self._runs:
@@ -183,20 +188,22 @@ class Runs:
                 SelectorState(
                     row_id=len(self._selectors) + 1,
                     selector_run_id=0,
+                    run_id=0,
                     token=None,
                     token_run_id=0,
                     complete_token=None,
                     fingerprint=None,
                     validators=None,
                     state={},
+                    is_settled=False,
                 )
             )
-        changes: dict[str, Any] = {"selector_run_id": len(self._selector_runs)}
+        changes: dict[str, Any] = {"selector_run_id": len(self._selector_runs), "run_id": run_id}
         if token is not None and token != kept.state.token:
             changes |= {"token": token, "token_run_id": run_id}
         state = msgspec.structs.replace(kept.state, **changes)
         kept.state = msgspec.structs.replace(state, fingerprint=None)
-        return state
+        return self._with_settled(scope, state)
 
     def has_unsettled(self, scope: Scope, *, older_than: datetime | None) -> bool:
         kept = self._selectors.get(scope)
@@ -258,7 +265,10 @@ class Runs:
 
     # Failures
 
-    def failures(self, *, run_id: int | None, limit: int) -> Sequence[Failure]:
+    def failures(
+        self, *, run_id: int | None, limit: int, about: Sequence[Identity] | None = None
+    ) -> Sequence[Failure]:
+        """Those that count, or those of a Run; *about* some Datasets or all."""
         found = []
         seen = set()
         newest = {
@@ -279,7 +289,7 @@ class Runs:
                     and selector_run is not None
                     and newest.get(selector_run.scope) == kept.selector_run_id
                 )
-            if is_wanted:
+            if is_wanted and (about is None or kept.identity in about):
                 found.append(kept.failure)
         return found[:limit]
 

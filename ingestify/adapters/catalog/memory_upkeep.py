@@ -40,6 +40,7 @@ class Upkeep:
                 if mark is not None and each.is_current and is_new:
                     changed = msgspec.structs.replace(check, suspect=mark)
                     kept.checks[each.file.key] = changed
+                    kept.agreement = (None, 0)
 
     def referenced(self, paths: Iterable[str]) -> AbstractSet[str]:
         """Those of *paths* that a File has."""

@@ -171,6 +171,8 @@ def selector_state(row: Row) -> SelectorState:
         fingerprint=row[5],
         validators=validators,
         state=msgspec.json.decode(row[7]),
+        is_settled=bool(row[8]),
+        run_id=row[9],
     )
 
 

@@ -109,9 +109,16 @@ async def newest(session: Session, *, limit: int) -> Sequence[RunRow]:
     return [rows.run_row(row) for row in await session.rows("runs", {"limit": limit})]
 
 
-async def failures(session: Session, *, run_id: int | None, limit: int) -> Sequence[Failure]:
-    """What failed in a Run, or what failed at last and has not succeeded since; newest first."""
-    if run_id is None:
+async def failures(
+    session: Session, *, run_id: int | None, dataset_id: str | None, limit: int
+) -> Sequence[Failure]:
+    """What failed in a Run, or of a Dataset, or what failed at last and has not succeeded since;
+    newest first."""
+    if dataset_id is not None:
+        params = {"dataset_id": dataset_id, "run_id": run_id, "limit": limit}
+        name = "dataset_failures" if run_id is None else "dataset_failures_of_run"
+        found = await session.rows(name, params)
+    elif run_id is None:
         found = await session.rows("open_failures", {"limit": limit})
     else:
         found = await session.rows("run_failures", {"run_id": run_id, "limit": limit})

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+from array import array
 from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
 
 from ingestify.adapters.catalog import deciding, rows
-from ingestify.adapters.catalog.connection import Params, Session
+from ingestify.adapters.catalog.connection import Session
+from ingestify.adapters.catalog.jobs import Direct, Params
 from ingestify.errors import CatalogError
 from ingestify.model.catalog import Completion, Scope, SelectorClosing, SelectorState
 
@@ -19,10 +22,10 @@ async def state(session: Session, scope: Scope) -> SelectorState | None:
     return None if row is None else rows.selector_state(row)
 
 
-async def begin(
-    session: Session,
-    scope: Scope,
+def begin(
+    direct: Direct,
     *,
+    scope: Scope,
     run_id: int,
     name: str | None,
     token: str | None,
@@ -35,11 +38,11 @@ async def begin(
     while this SelectorRun may have stored what it was in between.
     """
     met = {**msgspec.structs.asdict(scope), "name": name, "token": token, "run_id": run_id}
-    [(selector,)] = await session.rows("meet_selector", met)
+    [(selector,)] = direct.rows("meet_selector", met)
     opened = {"run_id": run_id, "selector": selector, "at": rows.moment(at)}
-    await session.run("open_selector_run", opened)
-    [row] = await session.rows("selector_state", msgspec.structs.asdict(scope))
-    await session.run("distrust_selector", {"selector": selector})
+    direct.run("open_selector_run", opened)
+    [row] = direct.rows("selector_state", msgspec.structs.asdict(scope))
+    direct.run("distrust_selector", {"selector": selector})
     return rows.selector_state(row)
 
 
@@ -51,7 +54,7 @@ async def has_unsettled(session: Session, scope: Scope, *, older_than: datetime 
     return bool(answer)
 
 
-async def finish(session: Session, closing: SelectorClosing) -> int:
+def finish(direct: Direct, *, closing: SelectorClosing) -> int:
     """Close a SelectorRun with all it leaves behind. Returns how many Datasets are newly gone."""
     params = {
         "selector_run_id": closing.selector_run_id,
@@ -62,20 +65,20 @@ async def finish(session: Session, closing: SelectorClosing) -> int:
         "reasons": rows.json_text(closing.reasons),
         "error": closing.error,
     }
-    row = await session.row("close_selector_run", params)
+    row = direct.row("close_selector_run", params)
     if row is None:
         run = f"SelectorRun {closing.selector_run_id} of Run {closing.run_id}"
         raise CatalogError(f"there is no {run} to close")
-    await session.run_many("insert_failure", _failures(closing))
+    direct.run_many("insert_failure", _failures(closing))
     if closing.completion is None:
         return 0
     settled = {"run_id": closing.run_id, "bucket": closing.scope.bucket, "selector": row[0]}
-    await session.run("resolve_failures_of_selector", settled)
-    gone = await _complete(session, row[0], closing.completion, at=closing.at)
+    direct.run("resolve_failures_of_selector", settled)
+    gone = _complete(direct, row[0], closing.completion, at=closing.at)
     if gone != closing.counters.gone:
         counters = msgspec.structs.replace(closing.counters, gone=gone)
         params["counters"] = rows.json_text(counters)
-        await session.row("close_selector_run", params)
+        direct.row("close_selector_run", params)
     return gone
 
 
@@ -99,37 +102,53 @@ async def settle_failures(
     await session.run("resolve_failures_of_other_selectors", params)
 
 
-async def _complete(
-    session: Session, selector: int, completion: Completion, *, at: datetime
-) -> int:
+def _complete(direct: Direct, selector: int, completion: Completion, *, at: datetime) -> int:
+    """Keep what a whole list leaves behind. Returns how many Datasets are newly gone.
+
+    A list of the same Datasets as before is only compared with a digest: that none of them was
+    deleted since is known too, for that would have taken the digest away.
+    """
+    [(is_settled, listed_before)] = direct.rows("what_was_listed", {"selector": selector})
+    row_ids, gone = completion.row_ids, 0
+    digest = listed_before if row_ids is None else _digest(row_ids)
+    is_same = digest == listed_before
     validators = completion.validators
-    clean = completion.clean and not await _some_are_gone(session, completion)
+    some_are_gone = not is_same and _some_are_gone(direct, completion)
+    is_clean = completion.clean and not some_are_gone
     params = {
         "selector": selector,
-        "clean": clean,
-        "unchanged": completion.row_ids is None,
+        "clean": is_clean,
+        "unchanged": row_ids is None,
         "fingerprint": completion.fingerprint,
         "validators": None if validators is None else rows.json_text(validators),
         "state": _json_of_state(completion),
     }
-    await session.run("complete_selector", params)
-    if completion.row_ids is None:
-        return 0
-    listed = {
-        "selector": selector,
-        "row_ids": rows.json_text(completion.row_ids),
-        "at": rows.moment(at),
-    }
-    await session.run("list_met", listed)
-    return await session.run("list_gone", listed)
+    direct.run("complete_selector", params)
+    if not is_same:
+        listed = {
+            "selector": selector,
+            "row_ids": rows.json_text(row_ids),
+            "at": rows.moment(at),
+        }
+        direct.run("list_met", listed)
+        gone = direct.run("list_gone", listed)
+    if not is_same or not is_settled:
+        direct.run(
+            "settle_selector", {"selector": selector, "listed": None if some_are_gone else digest}
+        )
+    return gone
 
 
-async def _some_are_gone(session: Session, completion: Completion) -> bool:
+def _digest(row_ids: Sequence[int]) -> bytes:
+    return hashlib.blake2b(array("q", row_ids).tobytes(), digest_size=16).digest()
+
+
+def _some_are_gone(direct: Direct, completion: Completion) -> bool:
     """Whether a Dataset was deleted after it was met: the list then has to be looked at again."""
     if not completion.row_ids:
         return False
     params = {"row_ids": rows.json_text(completion.row_ids)}
-    [(answer,)] = await session.rows("some_are_gone", params)
+    [(answer,)] = direct.rows("some_are_gone", params)
     return bool(answer)
 
 

@@ -24,10 +24,12 @@ from ingestify.adapters.catalog import (
 )
 from ingestify.adapters.catalog.connection import PATIENCE, Database
 from ingestify.adapters.catalog.failing import translated
+from ingestify.adapters.catalog.jobs import Direct
 from ingestify.adapters.catalog.locks import LeaseLocks
 from ingestify.adapters.catalog.migrations import prepare
 from ingestify.adapters.catalog.statements import check_prefix, load_statements
 from ingestify.model.catalog import (
+    Agreed,
     CatalogCopy,
     Commit,
     CommitResult,
@@ -174,18 +176,16 @@ class SqliteCatalog:
     async def begin_selector(
         self, scope: Scope, *, run_id: int, name: str | None, token: str | None, at: datetime
     ) -> SelectorState:
-        async with self._database.writing() as session:
-            return await selectors.begin(
-                session, scope, run_id=run_id, name=name, token=token, at=at
-            )
+        return await self._database.write(
+            partial(selectors.begin, scope=scope, run_id=run_id, name=name, token=token, at=at)
+        )
 
     async def has_unsettled(self, scope: Scope, *, older_than: datetime | None) -> bool:
         async with self._database.reading() as session:
             return await selectors.has_unsettled(session, scope, older_than=older_than)
 
     async def finish_selector(self, closing: SelectorClosing) -> int:
-        async with self._database.writing() as session:
-            return await selectors.finish(session, closing)
+        return await self._database.write(partial(selectors.finish, closing=closing))
 
     async def settle_failures(
         self,
@@ -221,17 +221,34 @@ class SqliteCatalog:
                 keys=keys,
             )
 
+    async def agreements(
+        self, *, bucket: str, stage: str, provider: str, dataset_type: str, keys: Sequence[str]
+    ) -> Sequence[Agreed | None]:
+        async with self._database.reading() as session:
+            return await reading.agreements(
+                session,
+                bucket=bucket,
+                stage=stage,
+                provider=provider,
+                dataset_type=dataset_type,
+                keys=keys,
+            )
+
     async def commit(
         self, batch: Sequence[Commit], *, leases: Sequence[Lease]
     ) -> Sequence[CommitResult]:
+        def write(direct: Direct) -> Sequence[CommitResult]:
+            commits.check_fences(direct, leases)
+            return commits.write_together(direct, batch)
+
+        def write_one_by_one(direct: Direct) -> Sequence[CommitResult]:
+            commits.check_fences(direct, leases)
+            return commits.write_one_by_one(direct, batch)
+
         try:
-            async with self._database.writing() as session:
-                await commits.check_fences(session, leases)
-                return await commits.write_together(session, batch)
+            return await self._database.write(write)
         except commits.BatchRefusedError:
-            async with self._database.writing() as session:
-                await commits.check_fences(session, leases)
-                return await commits.write_one_by_one(session, batch)
+            return await self._database.write(write_one_by_one)
 
     async def invalidate(self, query: DatasetQuery, *, reason: str, at: datetime) -> int:
         async with self._database.writing() as session:
@@ -265,9 +282,11 @@ class SqliteCatalog:
         async with self._database.reading() as session:
             return await runs.newest(session, limit=limit)
 
-    async def failures(self, *, run_id: int | None = None, limit: int = 1000) -> Sequence[Failure]:
+    async def failures(
+        self, *, run_id: int | None = None, dataset_id: str | None = None, limit: int = 1000
+    ) -> Sequence[Failure]:
         async with self._database.reading() as session:
-            return await runs.failures(session, run_id=run_id, limit=limit)
+            return await runs.failures(session, run_id=run_id, dataset_id=dataset_id, limit=limit)
 
     # Upkeep
 
@@ -276,6 +295,10 @@ class SqliteCatalog:
     ) -> Sequence[KeptFile]:
         async with self._database.snapshot() as session:
             return await upkeep.kept_files(session, query, after=after, limit=limit)
+
+    async def files_by_row_id(self, row_ids: Sequence[int]) -> Sequence[KeptFile]:
+        async with self._database.reading() as session:
+            return await upkeep.files_by_row_id(session, row_ids)
 
     async def count_files(self, query: DatasetQuery) -> tuple[int, int]:
         async with self._database.snapshot() as session:

@@ -22,6 +22,12 @@ def identity_of(commit: Commit) -> Identity:
     return (*place, about.provider, about.dataset_type, about.identifier_key)
 
 
+def identity_parts(identifier_key: str) -> list[tuple[str, str]]:
+    """Every name in an identity with its value as JSON, as it stands there."""
+    parts = msgspec.json.decode(identifier_key, type=dict[str, msgspec.Raw])
+    return [(name, bytes(value).decode()) for name, value in parts.items()]
+
+
 def subject_of(identity: Identity) -> str:
     """A Dataset's identity as JSON, for others to read."""
     bucket, stage, provider, dataset_type, identifier_key = identity

@@ -8,7 +8,9 @@ from datetime import datetime
 from typing import Any
 
 from ingestify.adapters.catalog import deciding, reading, rows
-from ingestify.adapters.catalog.connection import Row, Session
+from ingestify.adapters.catalog.connection import Session
+from ingestify.adapters.catalog.jobs import Params, Row
+from ingestify.adapters.catalog.subjects import identity_parts
 from ingestify.model.catalog import DatasetQuery, Deleted, KeptFile
 from ingestify.model.event import EventType
 
@@ -22,7 +24,14 @@ async def kept_files(
     params = await reading.within(session, query, after=0)
     if params is None:
         return []
-    found = await session.rows("kept_files", {**params, "after_file": after, "limit": limit})
+    params |= {"after_file": after, "limit": limit}
+    found = await session.rows(reading.variant("kept_files", params), params)
+    return [_kept_file(row) for row in found]
+
+
+async def files_by_row_id(session: Session, row_ids: Sequence[int]) -> Sequence[KeptFile]:
+    """Those of *row_ids* that are Files still."""
+    found = await session.rows("files_by_row_id", {"row_ids": rows.json_text(row_ids)})
     return [_kept_file(row) for row in found]
 
 
@@ -31,7 +40,7 @@ async def count_files(session: Session, query: DatasetQuery) -> tuple[int, int]:
     params = await reading.within(session, query, after=0)
     if params is None:
         return 0, 0
-    [(files, size)] = await session.rows("count_files", params)
+    [(files, size)] = await session.rows(reading.variant("count_files", params), params)
     return files, size
 
 
@@ -66,12 +75,15 @@ async def delete(session: Session, query: DatasetQuery, *, at: datetime) -> Dele
     params = await reading.within(session, query, after=0)
     datasets = files = size = 0
     while params is not None:
-        found = await session.rows("find", {**params, "limit": reading.PAGE})
+        statement = reading.variant("find", params)
+        found = await session.rows(statement, {**params, "limit": reading.PAGE})
         page = [row[0] for row in found]
         params = {**params, "after": page[-1]} if len(page) == reading.PAGE else None
         row_ids = {"row_ids": rows.json_text(page)}
         [(page_files, page_size)] = await session.rows("weigh_files", row_ids)
-        await _tell(session, await session.rows("identities", row_ids), at=rows.moment(at))
+        identities = await session.rows("identities", row_ids)
+        await _tell(session, identities, at=rows.moment(at))
+        await session.run_many("delete_identity_part", _parts(identities))
         for statement in ("doom_files", "forget_lists", "delete_datasets"):
             await session.run(statement, row_ids)
         datasets, files, size = datasets + len(page), files + page_files, size + page_size
@@ -100,6 +112,15 @@ async def _tell(session: Session, found: Sequence[Row], *, at: str) -> None:
         kind = EventType.DATASET_DELETED
         events.append(deciding.event_row(kind, identity, dataset_id, at=at, revision=revision))
     await session.run_many("insert_event", events)
+
+
+def _parts(identities: Sequence[Row]) -> list[Params]:
+    """What `delete_identity_part` is given for rows of `identities`."""
+    return [
+        (name, value, row_id)
+        for row_id, _, _, _, _, _, key, _ in identities
+        for name, value in identity_parts(key)
+    ]
 
 
 def _kept_file(row: Row) -> KeptFile:

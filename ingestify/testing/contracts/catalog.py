@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import pytest
 
+from ingestify.testing.contracts.catalog_agreements import AgreementsContract
 from ingestify.testing.contracts.catalog_commits import CommitsContract
 from ingestify.testing.contracts.catalog_concurrency import ConcurrencyContract
 from ingestify.testing.contracts.catalog_conflicts import ConflictsContract
@@ -35,5 +36,6 @@ class CatalogContract(
     ReadingContract,
     EventsContract,
     UpkeepContract,
+    AgreementsContract,
 ):
     """The whole contract of the port `ingestify.ports.Catalog`."""

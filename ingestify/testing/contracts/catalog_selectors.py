@@ -137,8 +137,9 @@ class SelectorsContract(CatalogFixtures):
 
         after = await catalog.selector_state(SCOPE)
         assert after is not None
-        assert msgspec.structs.replace(after, selector_run_id=0) == msgspec.structs.replace(
-            before, selector_run_id=0, fingerprint=None
+        assert before.run_id < after.run_id == run_id
+        assert msgspec.structs.replace(after, selector_run_id=0, run_id=0) == (
+            msgspec.structs.replace(before, selector_run_id=0, run_id=0, fingerprint=None)
         )
         assert await self.list_matches(catalog) == 1
 

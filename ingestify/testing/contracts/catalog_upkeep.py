@@ -97,6 +97,9 @@ class UpkeepContract(CatalogFixtures):
         some = DatasetQuery(identifier={"match_id": 2})
         assert await kept(catalog, some) == [files[2]]
         assert await kept(catalog, DatasetQuery(dataset_id="nobody")) == []
+        wanted = [files[3].row_id, files[1].row_id, files[3].row_id + 1]
+        assert await catalog.files_by_row_id(wanted) == [files[1], files[3]]
+        assert await catalog.files_by_row_id([]) == []
         assert await catalog.count_files(ALL) == (4, 4 * 21)
         assert await catalog.count_files(some) == (1, 21)
         assert await catalog.count_files(DatasetQuery(dataset_id="nobody")) == (0, 0)

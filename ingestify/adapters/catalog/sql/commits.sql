@@ -14,6 +14,15 @@ CROSS JOIN {prefix}dataset AS dataset
 LEFT JOIN {prefix}file_check AS file_check ON file_check.dataset = dataset.row_id
 LEFT JOIN {prefix}file AS file ON file.row_id = file_check.file;
 
+-- Reads the index of identities and no Dataset's row, which is large.
+-- name: agreements
+SELECT wanted.key, dataset.row_id, agreement.digest, coalesce(agreement.run_id, 0)
+FROM json_each(:keys) AS wanted
+CROSS JOIN {prefix}dataset AS dataset
+    ON dataset.bucket = :bucket AND dataset.stage = :stage AND dataset.provider = :provider
+        AND dataset.dataset_type = :dataset_type AND dataset.identifier_key = wanted.value
+LEFT JOIN {prefix}agreement AS agreement ON agreement.dataset = dataset.row_id;
+
 -- name: look_up_identities
 SELECT wanted.key, dataset.row_id, dataset.dataset_id, dataset.revision, dataset.details_hash,
     dataset.name, dataset.state, dataset.metadata
@@ -37,6 +46,26 @@ INSERT INTO {prefix}dataset (
     state, metadata, details_hash, revision, created_at, updated_at
 ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
+-- name: insert_identity_part
+INSERT INTO {prefix}identity_part (name, value, dataset) VALUES (?, ?, ?);
+
+-- name: disagree
+DELETE FROM {prefix}agreement WHERE dataset = ?;
+
+-- Damage may have been found since the work was planned.
+-- name: agree
+INSERT INTO {prefix}agreement (dataset, digest, run_id)
+SELECT ?, ?, ?
+WHERE NOT EXISTS (
+    SELECT 1 FROM {prefix}file_check WHERE dataset = ? AND (suspect OR outcome = 'failed')
+)
+ON CONFLICT (dataset) DO UPDATE SET digest = excluded.digest, run_id = excluded.run_id;
+
+-- Before its Dataset's metadata changes: as long as it is the same, it is kept there alone.
+-- name: keep_metadata
+UPDATE {prefix}revision SET metadata = (SELECT metadata FROM {prefix}dataset WHERE row_id = ?)
+WHERE dataset = ? AND metadata = '';
+
 -- name: update_dataset
 UPDATE {prefix}dataset
 SET name = ?, state = ?, metadata = ?, details_hash = ?, revision = ?,
@@ -45,7 +74,7 @@ WHERE row_id = ?;
 
 -- name: insert_revision
 INSERT INTO {prefix}revision (row_id, dataset, number, created_at, reason, state, run_id, metadata)
-VALUES (?, ?, ?, ?, ?, 'pending', ?, ?);
+VALUES (?, ?, ?, ?, ?, 'pending', ?, '');
 
 -- name: insert_file
 INSERT INTO {prefix}file (

@@ -48,6 +48,19 @@ ROLLBACK TO SAVEPOINT one_commit;
 -- name: release_savepoint
 RELEASE SAVEPOINT one_commit;
 
+-- One of several jobs that share a transaction.
+-- name: savepoint_of_job
+SAVEPOINT one_job;
+
+-- name: undo_job
+ROLLBACK TO SAVEPOINT one_job;
+
+-- name: release_job
+RELEASE SAVEPOINT one_job;
+
+-- name: undo_all
+ROLLBACK;
+
 -- Lets SQLite read the first page of a file that a crash left shorter than that page says.
 -- name: take_what_is_there
 PRAGMA writable_schema = ON;

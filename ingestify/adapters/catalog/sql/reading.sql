@@ -3,6 +3,8 @@
 -- json_extract with two paths answers with JSON text: integers of any size stay exact, and 1 and
 -- "1" stay apart. The wanted values are written in that form, too: '[1,1]', '["1","1"]'.
 
+-- The name with the most values is the lead: its values are made a set once for each statement.
+
 -- A condition that stands in several statements, there as its name in braces.
 -- name: is_wanted
 dataset.row_id > :after AND dataset.row_id <= :until
@@ -11,6 +13,9 @@ dataset.row_id > :after AND dataset.row_id <= :until
     AND (:provider IS NULL OR dataset.provider = :provider)
     AND (:dataset_type IS NULL OR dataset.dataset_type = :dataset_type)
     AND (:states IS NULL OR dataset.state IN (SELECT value FROM json_each(:states)))
+    AND (:lead IS NULL
+        OR json_extract(dataset.identifier_key, '$.' || :lead, '$.' || :lead)
+            IN (SELECT value FROM json_each(:lead_values)))
     AND (:identifier IS NULL OR NOT EXISTS (
         SELECT 1
         FROM json_each(:identifier) AS wanted
@@ -33,6 +38,19 @@ SELECT count(*)
 FROM {prefix}dataset AS dataset
 WHERE {is_wanted};
 
+-- name: count_among
+SELECT count(*)
+FROM json_each(:row_ids) AS few
+CROSS JOIN {prefix}dataset AS dataset ON dataset.row_id = few.value
+WHERE {is_wanted};
+
+-- The Datasets that have a value of one name, as far as *most*.
+-- name: find_parts
+SELECT dataset FROM {prefix}identity_part
+WHERE name = :name AND value IN (SELECT value FROM json_each(:values))
+    AND dataset > :after AND dataset <= :until
+LIMIT :most;
+
 -- name: find
 SELECT dataset.row_id, dataset.dataset_id, dataset.bucket, dataset.stage, dataset.provider,
     dataset.dataset_type, dataset.identifier, dataset.name, dataset.state, dataset.metadata,
@@ -40,6 +58,16 @@ SELECT dataset.row_id, dataset.dataset_id, dataset.bucket, dataset.stage, datase
 FROM {prefix}dataset AS dataset
 WHERE {is_wanted}
 ORDER BY dataset.row_id
+LIMIT :limit;
+
+-- name: find_among
+SELECT dataset.row_id, dataset.dataset_id, dataset.bucket, dataset.stage, dataset.provider,
+    dataset.dataset_type, dataset.identifier, dataset.name, dataset.state, dataset.metadata,
+    dataset.created_at, dataset.updated_at, dataset.revision
+FROM json_each(:row_ids) AS few
+CROSS JOIN {prefix}dataset AS dataset ON dataset.row_id = few.value
+WHERE {is_wanted}
+ORDER BY few.key
 LIMIT :limit;
 
 -- name: get
@@ -59,10 +87,12 @@ JOIN {prefix}revision AS revision ON revision.row_id = file.revision
 ORDER BY file_check.dataset, file_check.data_feed_key, file_check.data_spec_version;
 
 -- name: revisions
-SELECT number, created_at, reason, state, run_id, metadata
-FROM {prefix}revision
-WHERE dataset = :dataset
-ORDER BY number;
+SELECT revision.number, revision.created_at, revision.reason, revision.state, revision.run_id,
+    CASE revision.metadata WHEN '' THEN dataset.metadata ELSE revision.metadata END
+FROM {prefix}revision AS revision
+JOIN {prefix}dataset AS dataset ON dataset.row_id = revision.dataset
+WHERE revision.dataset = :dataset
+ORDER BY revision.number;
 
 -- name: revision_files
 SELECT revision.number, file.data_feed_key, file.data_spec_version, revision.number,

@@ -108,6 +108,34 @@ WHERE run_id = :run_id
 ORDER BY row_id DESC
 LIMIT :limit;
 
+-- name: dataset_failures_of_run
+SELECT failure.code, failure.message, failure.provider, failure.dataset_type,
+    failure.identifier_key, failure.name, failure.data_feed_key, failure.selector,
+    failure.run_id, failure.failed_at, failure.bucket
+FROM {prefix}dataset AS dataset
+CROSS JOIN {prefix}failure AS failure
+    ON failure.run_id = :run_id AND failure.bucket = dataset.bucket
+        AND failure.stage = dataset.stage AND failure.provider = dataset.provider
+        AND failure.dataset_type = dataset.dataset_type
+        AND failure.identifier_key = dataset.identifier_key
+WHERE dataset.dataset_id = :dataset_id
+ORDER BY failure.row_id DESC
+LIMIT :limit;
+
+-- The newest one.
+-- name: dataset_failures
+SELECT failure.code, failure.message, failure.provider, failure.dataset_type,
+    failure.identifier_key, failure.name, failure.data_feed_key, failure.selector,
+    failure.run_id, failure.failed_at, failure.bucket
+FROM {prefix}dataset AS dataset
+CROSS JOIN {prefix}failure AS failure
+    ON failure.bucket = dataset.bucket AND failure.stage = dataset.stage
+        AND failure.provider = dataset.provider AND failure.dataset_type = dataset.dataset_type
+        AND failure.identifier_key = dataset.identifier_key
+WHERE dataset.dataset_id = :dataset_id AND failure.resolved_run IS NULL
+ORDER BY failure.row_id DESC
+LIMIT min(:limit, 1);
+
 -- Of a Dataset the newest one, as long as nothing succeeded since; of a Selector those of its
 -- newest SelectorRun that has ended.
 -- name: open_failures

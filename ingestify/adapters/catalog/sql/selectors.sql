@@ -8,7 +8,14 @@ SELECT selector.row_id,
         WHERE selector_run.selector = selector.row_id
     ),
     selector.token, selector.token_run_id, selector.complete_token, selector.fingerprint,
-    selector.validators, selector.state
+    selector.validators, selector.state, selector.settled,
+    (
+        SELECT selector_run.run
+        FROM {prefix}selector_run AS selector_run
+        WHERE selector_run.selector = selector.row_id
+        ORDER BY selector_run.row_id DESC
+        LIMIT 1
+    )
 FROM {prefix}selector_state AS selector
 WHERE selector.bucket = :bucket AND selector.source = :source
     AND selector.dataset_type = :dataset_type AND selector.selector_key = :selector_key;
@@ -50,6 +57,19 @@ SET complete_token = token,
     fingerprint = CASE WHEN :clean THEN :fingerprint END,
     validators = CASE WHEN :clean AND :unchanged THEN validators WHEN :clean THEN :validators END,
     state = CASE WHEN :clean AND NOT :unchanged THEN :state ELSE state END
+WHERE row_id = :selector;
+
+-- name: what_was_listed
+SELECT settled, listed FROM {prefix}selector_state WHERE row_id = :selector;
+
+-- name: settle_selector
+UPDATE {prefix}selector_state SET listed = :listed, settled = NOT EXISTS (
+    SELECT 1
+    FROM {prefix}listing AS listing
+    JOIN {prefix}file_check AS file_check ON file_check.dataset = listing.dataset
+    WHERE listing.selector = :selector AND listing.gone_since IS NULL
+        AND (file_check.outcome = 'failed' OR file_check.suspect)
+)
 WHERE row_id = :selector;
 
 -- name: some_are_gone

@@ -15,6 +15,43 @@ WHERE {is_wanted}
 ORDER BY file.row_id
 LIMIT :limit;
 
+-- name: kept_files_among
+SELECT file.row_id, dataset.row_id, dataset.dataset_id, dataset.bucket, dataset.provider,
+    dataset.dataset_type, dataset.identifier_key, dataset.name, file_check.file IS NOT NULL,
+    coalesce(file_check.suspect = 2, 0), file.data_feed_key, file.data_spec_version,
+    revision.number, file.path, file.format, file.codec, file.size, file.sha256,
+    file.stored_size, file.stored_sha256, file.content_type, file.validation
+FROM json_each(:row_ids) AS few
+CROSS JOIN {prefix}dataset AS dataset ON dataset.row_id = few.value
+CROSS JOIN {prefix}revision AS revision ON revision.dataset = dataset.row_id
+CROSS JOIN {prefix}file AS file ON file.revision = revision.row_id
+LEFT JOIN {prefix}file_check AS file_check ON file_check.file = file.row_id
+WHERE {is_wanted}
+    AND file.row_id > :after_file
+ORDER BY file.row_id
+LIMIT :limit;
+
+-- name: files_by_row_id
+SELECT file.row_id, dataset.row_id, dataset.dataset_id, dataset.bucket, dataset.provider,
+    dataset.dataset_type, dataset.identifier_key, dataset.name, file_check.file IS NOT NULL,
+    coalesce(file_check.suspect = 2, 0), file.data_feed_key, file.data_spec_version,
+    revision.number, file.path, file.format, file.codec, file.size, file.sha256,
+    file.stored_size, file.stored_sha256, file.content_type, file.validation
+FROM json_each(:row_ids) AS few
+CROSS JOIN {prefix}file AS file ON file.row_id = few.value
+CROSS JOIN {prefix}revision AS revision ON revision.row_id = file.revision
+CROSS JOIN {prefix}dataset AS dataset ON dataset.row_id = revision.dataset
+LEFT JOIN {prefix}file_check AS file_check ON file_check.file = file.row_id
+ORDER BY file.row_id;
+
+-- name: count_files_among
+SELECT count(*), coalesce(sum(file.stored_size), 0)
+FROM json_each(:row_ids) AS few
+CROSS JOIN {prefix}dataset AS dataset ON dataset.row_id = few.value
+CROSS JOIN {prefix}revision AS revision ON revision.dataset = dataset.row_id
+CROSS JOIN {prefix}file AS file ON file.revision = revision.row_id
+WHERE {is_wanted};
+
 -- name: count_files
 SELECT count(*), coalesce(sum(file.stored_size), 0)
 FROM {prefix}file AS file
@@ -58,7 +95,8 @@ JOIN {prefix}file AS file ON file.revision = revision.row_id;
 
 -- Whoever has listed them has to look again from the beginning: they are new if still listed.
 -- name: forget_lists
-UPDATE {prefix}selector_state SET fingerprint = NULL, validators = NULL, state = '{}'
+UPDATE {prefix}selector_state
+SET fingerprint = NULL, validators = NULL, state = '{}', listed = NULL
 WHERE row_id IN (
     SELECT listing.selector
     FROM json_each(:row_ids) AS wanted
@@ -67,6 +105,9 @@ WHERE row_id IN (
 
 -- name: delete_datasets
 DELETE FROM {prefix}dataset WHERE row_id IN (SELECT value FROM json_each(:row_ids));
+
+-- name: delete_identity_part
+DELETE FROM {prefix}identity_part WHERE name = ? AND value = ? AND dataset = ?;
 
 -- name: identities
 SELECT dataset.row_id, dataset.dataset_id, dataset.bucket, dataset.stage, dataset.provider,
