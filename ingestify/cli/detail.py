@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 MOST_CANDIDATES = 20  # that are named where one Dataset was meant
 MOST_REVISIONS = 10
-MOST_FAILURES = 100_000
 
 Address = click.argument("address", nargs=-1, required=True, metavar="ID | NAME=VALUE...")
 
@@ -99,11 +98,7 @@ def explain_command(session: Session, *, address: Sequence[str], as_json: bool) 
         dataset = await _find_one(catalog, query, address)
         checks = await catalog.checks(dataset.row_id)
         revisions = await catalog.revisions(dataset.row_id)
-        failures = [
-            failure
-            for failure in await catalog.failures(limit=MOST_FAILURES)
-            if _is_about(failure, dataset)
-        ]
+        failures = await catalog.failures(dataset_id=dataset.dataset_id)
         if as_json:
             write_json(_explanation(dataset, checks, revisions, failures))
             return 0
@@ -211,14 +206,6 @@ def _next(check: FileCheck) -> str | None:
     if check.outcome is CheckOutcome.FAILED:
         return "asked for: it failed"
     return None
-
-
-def _is_about(failure: Failure, dataset: Dataset) -> bool:
-    return (failure.provider, failure.dataset_type, failure.identifier_key) == (
-        dataset.provider,
-        dataset.dataset_type,
-        dataset.identifier.key,
-    )
 
 
 def _explanation(

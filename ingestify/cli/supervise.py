@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import resource
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 OPEN_FILES = 4096
-FEWER_COLLECTIONS = 100_000  # allocations between two of them; a crawl makes few cycles
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +51,7 @@ def supervise(
     configure(session, logging.WARNING if session.is_live or session.quiet else logging.INFO)
     _allow_many_open_files()
     options = {"use_uvloop": True} if find_spec("uvloop") else {}
-    with _fewer_collections():
-        return anyio.run(
-            _supervise, session, config, work, tally or Tally(), backend_options=options
-        )
+    return anyio.run(_supervise, session, config, work, tally or Tally(), backend_options=options)
 
 
 async def _supervise(
@@ -106,13 +101,3 @@ def _allow_many_open_files() -> None:
     if soft < wanted:
         with suppress(ValueError, OSError):  # some systems have a limit of their own
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-@contextmanager
-def _fewer_collections() -> Iterator[None]:
-    before = gc.get_threshold()
-    gc.set_threshold(FEWER_COLLECTIONS, *before[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -70,6 +69,8 @@ def path_text(path: KeyPath) -> str:
 
 def did_you_mean(written: object, known: Mapping[str, object] | list[str], noun: str) -> str:
     """A hint at the nearest of the *known* names, or at all of them."""
+    from difflib import get_close_matches  # which few ever need
+
     near = get_close_matches(str(written), list(known), n=1)
     if near:
         return f'did you mean "{near[0]}"?'

@@ -14,12 +14,11 @@ import re
 import sys
 import traceback
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ingestify.errors import ConfigError, IngestifyError
+from ingestify.errors import ConfigError, IngestifyError, text_of
 
 NAMES = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
 DOTTED = re.compile(rf"{NAMES}(?:[.:]{NAMES})\Z")
@@ -66,11 +65,11 @@ def call(kind: Any, *arguments: Any, configuration: Mapping[str, Any]) -> Any:
     try:
         return kind(*arguments, **options)
     except ConfigError as exc:
-        text = _masked(str(exc), options)
+        text = _masked(text_of(exc), options)
     except IngestifyError:
         raise
     except Exception as exc:  # a stranger's code
-        unexpected = UNEXPECTED.search(str(exc)) if isinstance(exc, TypeError) else None
+        unexpected = UNEXPECTED.search(text_of(exc)) if isinstance(exc, TypeError) else None
         if unexpected and unexpected[1] in options:
             text = _unknown_option(unexpected[1], label, kind)
         else:
@@ -81,6 +80,8 @@ def call(kind: Any, *arguments: Any, configuration: Mapping[str, Any]) -> Any:
 
 def near(written: str, known: list[str]) -> str:
     """A hint at the nearest of the *known* names; empty where none is near."""
+    from difflib import get_close_matches  # which few ever need
+
     found = get_close_matches(written, known, n=1)
     return f'; did you mean "{found[0]}"?' if found else ""
 
@@ -183,7 +184,7 @@ def _described(exc: BaseException) -> str:
     frames = traceback.extract_tb(exc.__traceback__)
     known = frames and not isinstance(exc, SyntaxError) and not frames[-1].filename.startswith("<")
     where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if known else ""
-    return f"{type(exc).__name__}: {exc}{where}"
+    return f"{type(exc).__name__}: {text_of(exc)}{where}"
 
 
 def _masked(text: str, options: Mapping[str, Any]) -> str:

@@ -48,7 +48,22 @@ READ_VERBS = [
     ["failed", "list"],
     ["invalidate", "match_id=1", "--reason", "wrong"],
 ]
-HEAVY = ("aiohttp", "aiosqlite", "kloppy", "msgspec", "polars", "pydantic", "rich", "yaml")
+HEAVY = (
+    "aiofiles",
+    "aiohttp",
+    "aiosqlite",
+    "anyio",
+    "asyncio",
+    "kloppy",
+    "msgspec",
+    "polars",
+    "pydantic",
+    "rich",
+    "tenacity",
+    "uvloop",
+    "yaml",
+    "yarl",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
