@@ -31,7 +31,7 @@ check: $(READY) ## Lint, check types, check the architecture
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_architecture.py tests/test_public_api.py
 
-bench: $(READY) ## Measure: our run against a bare loop, in one go
+bench: $(READY) ## Measure: our run against others, and against the goals; an hour
 	$(BIN)/python -m benchmarks
 
 build: $(READY) ## Build the wheel and try it in an environment of its own

@@ -9,46 +9,35 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks.contenders import CONTENDERS
 from benchmarks.machine import describe
 from benchmarks.process import BenchmarkError
-from benchmarks.report import report
-from benchmarks.rounds import measure
-from benchmarks.startup import measure_startup, modules_loaded
+from benchmarks.suite import PARTS, ROUNDS, SIZES, UPSTREAM_ROUNDS, Suite
 from benchmarks.workloads import WORKLOADS
 
 RESULTS = Path(__file__).parent / "results"
-ROUNDS = 5
-STARTS = 15
-QUICK_MATCHES = {"small": 4, "real": 2}
 
 
 def main() -> int:
     """Do what the arguments say. Returns the exit code."""
     arguments = _parser().parse_args()
     at = datetime.now(UTC)
-    rounds = arguments.rounds or (1 if arguments.quick else ROUNDS)
-    chosen = [each for each in WORKLOADS if each.name in (arguments.workload or each.name)]
-    results = []
+    chosen = arguments.workload or [*(each.name for each in WORKLOADS), *PARTS]
     parent = arguments.folder or Path(os.environ.get("TMPDIR") or "build")
     parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="benchmarks-", dir=parent) as name:
         folder = Path(name).resolve()
-        for workload in chosen:
-            matches = QUICK_MATCHES[workload.name] if arguments.quick else workload.matches
-            workload = workload.with_matches(arguments.matches or matches)
-            print(f"{workload.name}: {workload.matches} matches", file=sys.stderr)
-            results.append(measure(workload, CONTENDERS, rounds=rounds, folder=folder))
-        print("start-up", file=sys.stderr)
-        startups = measure_startup(rounds=2 if arguments.quick else STARTS, folder=folder)
-        text = report(
-            results,
-            startups,
-            modules_loaded(),
-            machine=describe(folder),
-            rounds=rounds,
-            at=at,
+        suite = Suite(
+            folder=folder,
+            rounds=arguments.rounds or (1 if arguments.quick else ROUNDS),
+            upstream_rounds=0 if arguments.quick else arguments.upstream_rounds,
+            is_quick=arguments.quick,
+            matches=arguments.matches,
+            sizes=arguments.sizes,
         )
+        lines = [f"# {at:%Y-%m-%d}", "", describe(folder), ""]
+        for section in suite.sections(chosen):
+            lines += [f"## {section.title}", "", section.text, ""]
+    text = "\n".join(lines)
     print(text, end="")
     is_partial = arguments.quick or arguments.workload or arguments.matches
     output = arguments.output or (None if is_partial else RESULTS / f"{at:%Y-%m-%d}.md")
@@ -61,16 +50,30 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Load a simulated provider with ingestify and with a bare loop, in turn.",
+        description="Load a simulated provider with ingestify and with others, in turn.",
     )
     parser.add_argument("--rounds", type=_count, help=f"default: {ROUNDS}")
+    parser.add_argument(
+        "--upstream-rounds",
+        type=int,
+        default=UPSTREAM_ROUNDS,
+        help="in which upstream's ingestify takes part, since it is slow; 0: in none;"
+        f" default: {UPSTREAM_ROUNDS}",
+    )
     parser.add_argument("--quick", action="store_true", help="only see whether everything works")
     parser.add_argument("--matches", type=_count, help="other than what each workload has")
     parser.add_argument(
         "--workload",
         action="append",
-        choices=[each.name for each in WORKLOADS],
+        choices=[*(each.name for each in WORKLOADS), *PARTS],
         help="only this one; may be repeated",
+    )
+    parser.add_argument(
+        "--sizes",
+        type=_count,
+        nargs="+",
+        default=SIZES,
+        help="of the lakes that grow, in datasets; default: " + " ".join(map(str, SIZES)),
     )
     parser.add_argument(
         "--folder", type=Path, help="where the lakes are made; default: $TMPDIR, or build"

@@ -129,8 +129,8 @@ async def serve() -> None:
         await asyncio.Event().wait()
 
 
-def measure(names: list[str], folder: Path) -> str:
-    """A table with a row for each of the bodies."""
+def measure(names: list[str], folder: Path) -> list[list[str]]:
+    """A row for each of the bodies, as HEADER says."""
     rows: list[list[str]] = []
     idle = 0.0
     with served("benchmarks.bodies") as provider:
@@ -162,7 +162,7 @@ def measure(names: list[str], folder: Path) -> str:
                 ]
             )
             shutil.rmtree(folder / name)
-    return table(HEADER, rows)
+    return rows
 
 
 def outcome_of(counters: dict[str, int]) -> str:
@@ -180,7 +180,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix=".benchmark-", dir=parent) as name:
         folder = Path(name).resolve()
         print(describe(folder))
-        print(measure(["idle", *(arguments.bodies or list(BODIES)[1:])], folder))
+        print(table(HEADER, measure(["idle", *(arguments.bodies or list(BODIES)[1:])], folder)))
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
 The bare loop, and: every body is decoded, checked as JSON and hashed; it is kept gzipped, synced
 and renamed into place; a batch's folders are synced once; then one SQLite transaction remembers the
-batch. No retries, limits, revisions, events or conditional requests; whatever fails ends it all.
-`python -m benchmarks.by_hand URL FOLDER` runs it alone.
+batch. What is known to the database is not asked for again. No retries, limits, revisions, events
+or conditional requests; whatever fails ends it all.
+`python -m benchmarks.by_hand URL FOLDER [CONCURRENCY]` runs it alone.
 """
 
 import asyncio
@@ -20,7 +21,8 @@ import aiohttp
 import msgspec
 from isal import isal_zlib
 
-from benchmarks.bare import FEEDS, IN_FLIGHT, fastest_loop
+from benchmarks.bare import FEEDS, FRAMES, fastest_loop
+from benchmarks.workloads import IN_FLIGHT
 
 GZIP = 31  # what zlib calls the framing of gzip
 BATCH = 64  # files, as many as ingestify commits together
@@ -28,7 +30,7 @@ SYNCING = 8  # threads
 LEVEL = 2
 
 SCHEMA = """
-CREATE TABLE file (
+CREATE TABLE IF NOT EXISTS file (
     path TEXT PRIMARY KEY, size INTEGER NOT NULL, sha256 TEXT NOT NULL, etag TEXT, modified TEXT
 ) WITHOUT ROWID
 """
@@ -38,6 +40,7 @@ class Match(msgspec.Struct):
     """What is needed of a list's entry."""
 
     match_id: int
+    match_status_360: str | None = None
 
 
 class Season(msgspec.Struct):
@@ -69,6 +72,11 @@ class Lake:
         self._database.execute("PRAGMA synchronous = FULL")
         self._database.execute(SCHEMA)
         self._pool = ThreadPoolExecutor(SYNCING)
+
+    def missing(self, paths: Sequence[str]) -> list[str]:
+        """Those of *paths* that are not there yet."""
+        known = {path for (path,) in self._database.execute("SELECT path FROM file")}
+        return [path for path in paths if f"{path}.gz" not in known]
 
     def keep(self, batch: Sequence[Body]) -> None:
         """Make *batch* durable, and then true."""
@@ -102,9 +110,11 @@ def sync(folder: Path) -> None:
 class Loop:
     """Loads one provider into a lake."""
 
-    def __init__(self, base_url: str, lake: Lake, session: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, base_url: str, lake: Lake, session: aiohttp.ClientSession, in_flight: int
+    ) -> None:
         self._base_url, self._lake, self._session = base_url, lake, session
-        self._free = asyncio.Semaphore(IN_FLIGHT)
+        self._free = asyncio.Semaphore(in_flight)
         self._arrived: asyncio.Queue[Body | None] = asyncio.Queue(4 * BATCH)
 
     async def load(self, folder: Path) -> None:
@@ -112,14 +122,16 @@ class Loop:
         paths: list[str] = []
         for season in msgspec.json.decode(await self._list("competitions.json"), type=list[Season]):
             path = f"matches/{season.competition_id}/{season.season_id}.json"
-            matches = msgspec.json.decode(await self._list(path), type=list[Match])
-            paths += [f"{feed}/{match.match_id}.json" for match in matches for feed in FEEDS]
-        for feed in FEEDS:
-            (folder / feed).mkdir()
+            for match in msgspec.json.decode(await self._list(path), type=list[Match]):
+                paths += [f"{feed}/{match.match_id}.json" for feed in FEEDS]
+                if match.match_status_360 == "available":
+                    paths.append(f"{FRAMES}/{match.match_id}.json")
+        for feed in (*FEEDS, FRAMES):
+            (folder / feed).mkdir(exist_ok=True)
         sync(folder)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._commit())
-            await asyncio.gather(*map(self._get, paths))
+            await asyncio.gather(*map(self._get, self._lake.missing(paths)))
             await self._arrived.put(None)
 
     async def _list(self, path: str) -> bytes:
@@ -162,20 +174,21 @@ class Loop:
                 batch = []
 
 
-async def load(base_url: str, folder: Path) -> None:
-    """Keep everything that *base_url* has in *folder*, which is empty."""
+async def load(base_url: str, folder: Path, in_flight: int) -> None:
+    """Keep everything that *base_url* has in *folder*, in which a part of it may be."""
     lake = Lake(folder)
-    connector = aiohttp.TCPConnector(limit=IN_FLIGHT)
+    connector = aiohttp.TCPConnector(limit=in_flight)
     async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as session:
-        await Loop(base_url, lake, session).load(folder)
+        await Loop(base_url, lake, session, in_flight).load(folder)
 
 
 def main() -> None:
     """Load the provider at the first argument into the folder named by the second."""
     base_url, folder = sys.argv[1], Path(sys.argv[2])
+    in_flight = int(sys.argv[3]) if len(sys.argv) > 3 else IN_FLIGHT
     folder.mkdir(parents=True, exist_ok=True)
     with asyncio.Runner(loop_factory=fastest_loop()) as runner:
-        runner.run(load(base_url, folder))
+        runner.run(load(base_url, folder, in_flight))
 
 
 if __name__ == "__main__":

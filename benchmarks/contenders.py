@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from benchmarks.workloads import Situation
+from benchmarks.workloads import IN_FLIGHT, Situation
+
+FEEDS = ("events", "lineups", "three-sixty")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,15 +20,24 @@ class Job:
     situation: Situation
     base_url: str  # ends in a slash
     folder: Path  # its own, empty when it is cold
+    concurrency: int = IN_FLIGHT  # requests in flight at most
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """What to run for a job."""
+
+    arguments: list[str]
+    environment: Mapping[str, str] = field(default_factory=dict)  # beside what there is
 
 
 class Contender(Protocol):
-    """Loads events and lineups of every match that a provider has."""
+    """Loads events, lineups and 360 frames of every match that a provider has."""
 
     name: str
     situations: frozenset[Situation]  # what it can be asked for; in others it would start anew
 
-    def prepare(self, job: Job) -> list[str]:
+    def prepare(self, job: Job) -> Command:
         """Write down what has to be there, and say which command does *job*. Not measured."""
         ...
 
@@ -37,18 +49,20 @@ class Contender(Protocol):
 class Script:
     """A module of ours that is given the provider's address and a folder."""
 
-    def __init__(self, name: str, module: str) -> None:
+    def __init__(self, name: str, module: str, *situations: Situation) -> None:
         self.name = name
-        self.situations = frozenset({Situation.COLD})
+        self.situations = frozenset(situations)
         self._module = module
 
-    def prepare(self, job: Job) -> list[str]:
+    def prepare(self, job: Job) -> Command:
         """See `Contender.prepare`."""
-        return [sys.executable, "-m", self._module, job.base_url, str(job.folder / "files")]
+        folder, concurrency = str(job.folder / "files"), str(job.concurrency)
+        arguments = [sys.executable, "-m", self._module, job.base_url, folder, concurrency]
+        return Command(arguments=arguments)
 
     def count_files(self, folder: Path) -> int:
         """See `Contender.count_files`."""
-        return sum(len(list((folder / "files" / feed).iterdir())) for feed in ("events", "lineups"))
+        return sum(1 for feed in FEEDS for _ in (folder / "files" / feed).iterdir())
 
 
 class Ingestify:
@@ -58,14 +72,10 @@ class Ingestify:
         self.name = "ingestify"
         self.situations = frozenset(Situation)
 
-    def prepare(self, job: Job) -> list[str]:
+    def prepare(self, job: Job) -> Command:
         """See `Contender.prepare`."""
-        base_url = job.base_url
-        if job.situation is Situation.LISTED:
-            # The same files at an address that is written otherwise: the settings are no longer
-            # those of the last run, so no list is asked for conditionally.
-            base_url += "data/"
         config = job.folder / "config.yaml"
+        limits = f"\n    limits: {{concurrency: {job.concurrency}}}"
         config.write_text(
             f"""\
 main:
@@ -75,22 +85,22 @@ sources:
   provider:
     type: statsbomb_github
     configuration:
-      base_url: {base_url}
+      base_url: {job.base_url}{"" if job.concurrency == IN_FLIGHT else limits}
 ingestion_plans:
   - source: provider
     dataset_type: match
-    data_spec_versions: {{events: v8, lineups: v4}}
+    data_spec_versions: {{events: v8, lineups: v4, 360-frames: v2}}
     selectors: ["*"]
 """
         )
-        return [sys.executable, "-m", "ingestify", "run", "--config", str(config)]
+        arguments = [sys.executable, "-m", "ingestify", "run", "--config", str(config)]
+        return Command(arguments=arguments)
 
     def count_files(self, folder: Path) -> int:
         """See `Contender.count_files`."""
         return sum(1 for _ in (folder / "files" / "main").rglob("*.json.gz"))
 
 
-BARE = Script("bare", "benchmarks.bare")
-BY_HAND = Script("by hand, durable", "benchmarks.by_hand")
+BARE = Script("bare", "benchmarks.bare", Situation.COLD)
+BY_HAND = Script("by hand, durable", "benchmarks.by_hand", Situation.COLD, Situation.LISTED)
 INGESTIFY = Ingestify()
-CONTENDERS: tuple[Contender, ...] = (BARE, BY_HAND, INGESTIFY)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.contenders import INGESTIFY, Job
 from benchmarks.machine import describe
 from benchmarks.process import BenchmarkError, run
+from benchmarks.report import Section, table
 from benchmarks.simulated import serving
 from benchmarks.workloads import SMALL, Situation
 
@@ -47,12 +49,41 @@ def peaks(matches: int, folder: Path) -> list[int]:
     with serving(workload) as provider:
         for situation in SITUATIONS:
             provider.forget_requests()
-            job = Job(situation=situation, folder=folder, base_url=provider.base_url)
-            used.append(run(INGESTIFY.prepare(job), log=folder / "log").peak_bytes)
+            # An address that is written otherwise: else the lists would answer 304.
+            base_url = provider.base_url + "data/" * (situation is Situation.LISTED)
+            job = Job(situation=situation, folder=folder, base_url=base_url)
+            used.append(run(INGESTIFY.prepare(job).arguments, log=folder / "log").peak_bytes)
             answers, expected = provider.answers(), workload.requests(situation)
             if answers != expected:
                 raise BenchmarkError(f"{situation.value}: {answers} answers, not {expected}")
     return used
+
+
+def memory_section(sizes: Sequence[int], bodies: Sequence[str], folder: Path) -> Section:
+    """What lakes of *sizes* take, and large *bodies*; see `benchmarks.bodies`."""
+    from benchmarks.bodies import HEADER, measure
+
+    figures: dict[str, float] = {}
+    found = {size: peaks(size, folder / f"memory-{size}") for size in sizes}
+    first, last = sizes[0], sizes[-1]
+    for situation, small, large in zip(SITUATIONS, found[first], found[last], strict=True):
+        figures[f"memory: {situation.value} {last:,} / {first:,}"] = large / small
+    rows = [
+        (f"{size:,}", *(f"{peak / MEBIBYTE:.1f}" for peak in each)) for size, each in found.items()
+    ]
+    rows.append(("ratio", *(f"{figure:.2f}" for figure in figures.values())))
+    (folder / "bodies").mkdir()
+    large_rows = measure(["idle", *bodies], folder / "bodies")
+    if bodies:
+        above = [float(row[HEADER.index("above idle")]) for row in large_rows]
+        figures["memory: 1 GiB MiB above idle"] = max(above)
+    text = f"""\
+Peak of resident memory, MiB:
+
+{table(("matches", *(each.value for each in SITUATIONS)), rows)}
+
+{table(HEADER, large_rows)}"""
+    return Section(title="Memory", text=text, figures=figures)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,8 +27,14 @@ class Usage:
     peak_bytes: int  # resident; never less than this process had when it started the other
 
 
-def run(command: Sequence[str], *, log: Path, ends_with: Sequence[int] = (0,)) -> Usage:
-    """Run *command* to its end, with what it says in *log*.
+def run(
+    command: Sequence[str],
+    *,
+    log: Path,
+    ends_with: Sequence[int] = (0,),
+    environment: Mapping[str, str] | None = None,
+) -> Usage:
+    """Run *command* to its end, with what it says in *log*, and *environment* beside our own.
 
     What others have written is brought to the disk first, so that nobody pays for it who syncs.
 
@@ -39,7 +45,11 @@ def run(command: Sequence[str], *, log: Path, ends_with: Sequence[int] = (0,)) -
     with log.open("wb") as output:
         began = time.perf_counter()
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**_as_installed(os.environ), **(environment or {})},
         )
         try:
             _, status, used = os.wait4(process.pid, 0)
@@ -58,3 +68,8 @@ def run(command: Sequence[str], *, log: Path, ends_with: Sequence[int] = (0,)) -
         cpu_seconds=used.ru_utime + used.ru_stime,
         peak_bytes=used.ru_maxrss * PEAK_UNIT,
     )
+
+
+def _as_installed(environment: Mapping[str, str]) -> dict[str, str]:
+    """*environment* in which modules are compiled once, as they are where people install them."""
+    return {k: v for k, v in environment.items() if k != "PYTHONDONTWRITEBYTECODE"}

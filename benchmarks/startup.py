@@ -10,6 +10,7 @@ from pathlib import Path
 
 from benchmarks.contenders import INGESTIFY, Job
 from benchmarks.process import Usage, run
+from benchmarks.report import MB, Section, table
 from benchmarks.rounds import Spread
 from benchmarks.simulated import serving
 from benchmarks.workloads import SMALL, Situation
@@ -47,7 +48,7 @@ def measure_startup(*, rounds: int, folder: Path) -> list[Startup]:
     lake.mkdir()
     with serving(SMALL.with_matches(1)) as provider:
         job = Job(situation=Situation.UNCHANGED, base_url=provider.base_url, folder=lake)
-        up_to_date = INGESTIFY.prepare(job)
+        up_to_date = INGESTIFY.prepare(job).arguments
         run(up_to_date, log=log)  # from here on there is nothing to do
         commands: dict[str, list[str]] = {
             "python -c pass": [sys.executable, "-c", "pass"],
@@ -70,3 +71,27 @@ def modules_loaded(command: Sequence[str] = HELP) -> set[str]:
     ended = subprocess.run(traced, check=True, capture_output=True, text=True)
     lines = [line for line in ended.stderr.splitlines() if line.startswith("import time:")]
     return {line.rpartition("|")[2].strip() for line in lines[1:]}
+
+
+def startup_section(*, rounds: int, folder: Path) -> Section:
+    """What each command takes, and what a look at the help loads."""
+    startups = measure_startup(rounds=rounds, folder=folder)
+    modules = modules_loaded()
+    rows = [
+        (
+            f"`{each.command}`",
+            f"{each.wall.middle * 1000:.0f} ({each.wall.least * 1000:.0f})",
+            f"{each.cpu.middle * 1000:.0f} ({each.cpu.least * 1000:.0f})",
+            f"{each.peak_bytes / MB:.0f}",
+        )
+        for each in startups
+    ]
+    loaded = [name for name in HEAVY if name in modules]
+    text = f"""\
+{table(("command", "wall ms", "CPU ms", "peak MB"), rows)}
+
+Medians of {rounds} starts, with the least in brackets. `run` finds nothing to do.
+`python -m ingestify --help` imports {len(modules)} modules; of {", ".join(HEAVY)}: \
+{", ".join(loaded) or "none"}."""
+    figures = {f"start-up: {each.command} CPU ms": each.cpu.middle * 1000 for each in startups}
+    return Section(title="Start-up", text=text, figures=figures)
