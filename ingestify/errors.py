@@ -202,3 +202,11 @@ class ThrottledError(TransientFetchError):
     ) -> None:
         super().__init__(message, status=status)
         self.retry_after = retry_after
+
+
+def text_of(exc: BaseException) -> str:
+    """What *exc* says. Strangers' exceptions may fail at that, which must not add to the harm."""
+    try:
+        return str(exc)
+    except Exception:
+        return f"a {type(exc).__name__} that cannot be put into words"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import html
 import re
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -78,7 +77,10 @@ class Redactor:
         return self._in_texts.mask(text)
 
     def conceal(self, value: T) -> T:
-        """*value*, as JSON has it, with every known credential in its texts replaced."""
+        """*value*, as JSON has it, with every known credential in its texts replaced.
+
+        So is a number in which one stands.
+        """
         return value if self._in_data.is_idle else _without(self._in_data, value)
 
     def clean(self, error: BaseException) -> None:
@@ -187,7 +189,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _without(finder: Finder, value: Any) -> Any:
-    """*value* with what *finder* finds in its texts replaced."""
+    """*value* with what *finder* finds in its texts replaced, and numbers that hold it."""
     if isinstance(value, str):
         return finder.mask(value)
     if isinstance(value, Mapping):
@@ -195,31 +197,45 @@ def _without(finder: Finder, value: Any) -> Any:
     if isinstance(value, list | tuple):
         parts = [_without(finder, each) for each in value]
         return tuple(parts) if isinstance(value, tuple) else parts
-    if value is None or isinstance(value, bool | int | float | BaseException):
+    if value is None or isinstance(value, bool | BaseException):
         return value
-    return MASK if finder.is_in(repr(value)) else value
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of more digits than Python writes
+        return value
+    return MASK if finder.is_in(text) else value
 
 
-def _parts(secret: str) -> Iterator[str]:
+def _parts(secret: str) -> set[str]:
     """*secret*, and what of it is secret by itself or means the same."""
-    yield secret
-    if (decoded := unquote(secret)) != secret:  # as it was written into an address
-        yield from _parts(decoded)
-    yield from _in_base64(secret)
+    parts: set[str] = set()
+    seen: set[str] = set()
+    waiting = [secret]
+    while waiting:
+        part = waiting.pop()
+        if part not in seen:  # else one of many pairs would be taken apart in every order
+            seen.add(part)
+            parts.update([part, *_in_base64(part)])
+            waiting.extend(_within(part))
+    return parts
+
+
+def _within(secret: str) -> Iterator[str]:
+    """What stands in *secret* and is secret by itself, or has something secret in it."""
+    yield unquote(secret)  # as it was written into an address
     scheme, _, rest = secret.partition(" ")
     if rest:  # "Bearer abc", "Basic abc"
-        yield from _parts(rest)
+        yield rest
     if scheme.lower() == "basic":
         try:
             pair = base64.b64decode(rest, validate=True).decode()
         except (binascii.Error, UnicodeDecodeError):
             return
-        yield from _parts(pair)
-        yield from _parts(pair.partition(":")[2])
+        yield from (pair, pair.partition(":")[2])
     for each in re.split(r"[;,]\s*", secret):  # 'session=abc; theme=dark', 'Token key="abc"'
         part = each.partition("=")[2].strip('"')
-        if len(part) >= SHORTEST_PART and part != secret:
-            yield from _parts(part)
+        if len(part) >= SHORTEST_PART:
+            yield part
 
 
 def _in_base64(secret: str) -> Iterator[str]:
@@ -241,6 +257,8 @@ def _any_form(character: str) -> str:
     """A pattern for *character* however it is encoded: in addresses, forms, JSON, HTML, a repr."""
     if character.isascii() and character.isalnum():
         return character
+    from html import escape  # a Run without secrets does not need it
+
     code, coded = ord(character), character.encode(errors="surrogatepass")
     forms = [
         "".join(f"%(?:25)*{_hex(byte, 2)}" for byte in coded),  # also encoded more than once
@@ -250,7 +268,7 @@ def _any_form(character: str) -> str:
         rf"&#0*{code};",
         rf"&#[xX]0*{_hex(code, 1)};",
     ]
-    if (named := html.escape(character)) != character:
+    if (named := escape(character)) != character:
         forms.append(named)
     if code > 127:  # what some make of UTF-8
         forms.append(re.escape(coded.decode("latin-1")))

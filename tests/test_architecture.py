@@ -17,7 +17,7 @@ LAYERS: list[set[str]] = [
     {"errors"},
     {"model"},
     {"ports", "policy", "clock"},
-    {"throttle", "retry", "redaction", "http", "client"},
+    {"throttle", "retry", "redaction", "strays", "http", "client"},
     {"pipeline"},
     {"config", "plugins", "store", "subscriber", "upkeep"},
     {"open_files"},

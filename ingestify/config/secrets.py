@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from ingestify.config import ADDRESS, HIDDEN, SECRET_NAME
@@ -15,7 +16,7 @@ PLAIN_ADDRESS = re.compile(r"https?://[^@?]*\Z")  # hidden where it comes from t
 
 
 def secrets_in(config: Config) -> frozenset[str]:
-    """Every text among the options of Sources and subscribers that `Config.shown` hides."""
+    """Every option of Sources and subscribers that `Config.shown` hides, as text."""
     shown = config.shown.get("sources") or {}
     found: set[str] = set()
     for name, source in config.sources.items():
@@ -31,7 +32,7 @@ def secrets_in(config: Config) -> frozenset[str]:
 
 
 def credentials_in(config: Config) -> frozenset[str]:
-    """Every text among the options of the Sources whose name says that it is a credential."""
+    """Every option of the Sources whose name says that it is a credential, as text."""
     return frozenset(
         text
         for source in config.sources.values()
@@ -47,8 +48,8 @@ def _named_so(value: Any, *, is_named_so: bool) -> Iterator[str]:
     elif isinstance(value, Sequence) and not isinstance(value, str):
         for part in value:
             yield from _named_so(part, is_named_so=is_named_so)
-    elif isinstance(value, str) and is_named_so and not PLAIN_ADDRESS.match(value):
-        yield value
+    elif is_named_so and (text := _text_of(value)) and not PLAIN_ADDRESS.match(text):
+        yield text
 
 
 def _hidden(value: Any, shown: Any) -> Iterator[str]:
@@ -60,7 +61,13 @@ def _hidden(value: Any, shown: Any) -> Iterator[str]:
         for at, part in enumerate(value):
             listed = isinstance(shown, list) and at < len(shown)
             yield from _hidden(part, shown[at] if listed else shown)
-    elif isinstance(value, str) and value != shown and not PLAIN_ADDRESS.match(value):
-        yield value
-        if shown != HIDDEN and (address := ADDRESS.match(value)):
+    elif (text := _text_of(value)) and text != str(shown) and not PLAIN_ADDRESS.match(text):
+        yield text
+        if shown != HIDDEN and (address := ADDRESS.match(text)):
             yield from filter(None, re.split(r"[:?#&=]", f"{address[2] or ''}{address[4] or ''}"))
+
+
+def _text_of(value: Any) -> str | None:
+    """What a Source sends where it is given *value*: a password may be written without quotes."""
+    is_written = isinstance(value, str | int | float | date) and not isinstance(value, bool)
+    return str(value) if is_written else None

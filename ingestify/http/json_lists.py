@@ -3,26 +3,32 @@
 msgspec reads integers of any size exactly (orjson turns those beyond 64 bits into floats), up to
 the 4,300 digits that Python itself admits. Its `Raw` finds the ends of a list's entries in one
 fast pass, without looking at their UTF-8 or at the size of their numbers. It stumbles over NaN,
-lone surrogates and the like; then `_split`, which only matches quotes and brackets, takes over.
+lone surrogates and the like; then `json_parts` takes over for that piece of the list. It makes an
+object for each entry, which is much for one of a digit: long lists are gone through in pieces.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Generator, Iterator, Sequence
+from functools import lru_cache
+from typing import Any, TypeAlias
 
 import msgspec
 
 from ingestify.errors import RecordError, SourceError
+from ingestify.http.json_parts import WHITE, Span, UnbalancedError, parts_of, within
 
 BOM = b"\xef\xbb\xbf"
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, ValueError, RecursionError)
-WHITE = b" \t\n\r"
-TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{},"]', re.DOTALL)
+NAMED = re.compile(rb'\s*+("(?:[^"\\]++|\\.)*+")\s*+:', re.DOTALL)  # a member and its name
+BEGINNING = re.compile(rb'\s*+(\{\s*+"[^"\\]{0,100}+"|[\[{]?)')  # of an entry: others may have it
+PIECE = 120 * 1024  # bytes of a list to find entries in; from 128 KiB on, a copy is a new mapping
+MOST_NAMES = 10  # that an object has, and are told where it lacks one
+
+Entry: TypeAlias = bytes | msgspec.Raw
 
 _entries = msgspec.json.Decoder(list[msgspec.Raw])
-_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def read_json(body: bytes, wanted: Any, *, url: str) -> Any:
@@ -37,33 +43,141 @@ def read_json(body: bytes, wanted: Any, *, url: str) -> Any:
         raise SourceError(f"{url} answered {kind_of(body)}: {exc}") from None
 
 
-def read_entries(body: bytes, key: str | None, *, url: str) -> Sequence[bytes | msgspec.Raw]:
+def read_entries(body: bytes, key: str | None, *, url: str) -> Iterator[Sequence[Entry]]:
     """The entries of the JSON list *body*, or of the list under *key* in it, not yet decoded.
+
+    They come in pages, some of which may be empty: whoever takes them lets others work between
+    two. A page of a long list is looked for when it is asked for, so that what is wrong with the
+    brackets of the list shows only after the entries before that.
 
     Raises:
         SourceError: there is no such list; names *url* and what came instead.
     """
-    text: bytes | msgspec.Raw = body.removeprefix(BOM)
-    where = "" if key is None else f" under {key!r}"
+    text = body.removeprefix(BOM)
     if key is not None:
-        text = _member(text, key, url=url)
+        text = yield from _member(text, key, url=url)
+    told: Exception | None = None
+    if len(text) <= PIECE:
+        try:
+            yield _entries.decode(text)
+            return
+        except UNREADABLE as exc:
+            told = exc
     try:
-        return _entries.decode(text)
+        yield from _in_pieces(text, *within(text, b"["))
+    except UnbalancedError as exc:
+        where = "" if key is None else f" under {key!r}"
+        kind = kind_of(text)
+        raise SourceError(f"{url} answered {kind}{where} for a list: {told or exc}") from None
+
+
+def _in_pieces(text: bytes, begin: int, end: int) -> Iterator[Sequence[Entry]]:
+    """The entries from *begin* on, a piece of *text* at a time.
+
+    A piece ends where the next entry seems to begin: if it does not, or if something in it is
+    unreadable, the piece is no list by itself. Then its entries are found by their brackets.
+    """
+    alike = BEGINNING.match(text, begin, end)
+    is_first = True
+    while begin < end:
+        cut = end - 1
+        if end - begin > PIECE:
+            cut = _comma_before(text, alike[1] if alike else b"", begin, begin + PIECE)
+        if entries := _decoded(text, begin, cut):
+            yield entries
+            begin = cut + 1
+        else:
+            begin = yield from _by_brackets(text, begin, end, is_first=is_first)
+        is_first = False
+
+
+def _decoded(text: bytes, begin: int, end: int) -> Sequence[Entry]:
+    """The entries between *begin* and *end*; none where these are no list."""
+    try:
+        return _entries.decode(b"".join((b"[", memoryview(text)[begin:end], b"]")))
+    except UNREADABLE:
+        return ()
+
+
+def _comma_before(text: bytes, alike: bytes, begin: int, stop: int) -> int:
+    """Where the last comma before something *alike* stands, or *begin*."""
+    at = text.rfind(alike, begin + 1, stop) if alike else stop
+    return max(begin, text.rfind(b",", begin, at) if at > begin else begin)
+
+
+def _by_brackets(
+    text: bytes, begin: int, end: int, *, is_first: bool
+) -> Generator[Sequence[Entry], None, int]:
+    """The entries of one piece. Returns where the next one begins."""
+    for spans in parts_of(text, (begin, end), is_first=is_first):
+        yield [text[start:stop] for start, stop in spans]
+        if spans and spans[-1][1] - begin >= PIECE:
+            return spans[-1][1] + 1
+    return end
+
+
+def _member(text: bytes, key: str, *, url: str) -> Generator[Sequence[Entry], None, bytes]:
+    """The last member *key* of the object *text*. Yields empty pages while it looks for it."""
+    try:
+        found = _only(key).decode(text).value
+        if found is not msgspec.UNSET:
+            return bytes(found)
     except UNREADABLE as exc:
-        entries = _split(bytes(text), b"[", b"]")
-        if entries is None:
-            raise SourceError(
-                f"{url} answered {kind_of(bytes(text))}{where} for a list: {exc}"
-            ) from None
-        return entries
+        told: Exception | None = exc
+    else:
+        told = None
+    try:
+        span = yield from _look_for(key, text, url=url)
+    except UnbalancedError as exc:
+        kind = kind_of(text)
+        raise SourceError(f"{url} answered {kind} for an object: {told or exc}") from None
+    return text[slice(*span)]
 
 
-def read_entry(entry: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[Any]) -> Any:
+@lru_cache(maxsize=64)
+def _only(key: str) -> msgspec.json.Decoder[Any]:
+    """A decoder that keeps the member *key* of an object alone, whatever others there are.
+
+    Raises:
+        ValueError: *key* is nothing that could be looked for so.
+    """
+    value = ("value", msgspec.Raw | msgspec.UnsetType, msgspec.UNSET)
+    return msgspec.json.Decoder(msgspec.defstruct("Only", [value], rename={"value": key}))
+
+
+def _look_for(key: str, text: bytes, *, url: str) -> Generator[Sequence[Entry], None, Span]:
+    found: Span | None = None
+    names: set[str] = set()
+    for spans in parts_of(text, within(text, b"{")):
+        for begin, end in spans:
+            named = NAMED.match(text, begin, end)
+            name = _name(named[1]) if named else None
+            if named and name == key:
+                found = named.end(), end
+            elif name is not None and len(names) < MOST_NAMES:
+                names.add(name)
+        yield ()
+    if found is None:
+        shown = ", ".join(map(repr, sorted(names))) or "nothing"
+        raise SourceError(f"{url} answered an object without {key!r}; it has: {shown}")
+    return found
+
+
+def _name(quoted: bytes) -> str | None:
+    try:
+        return msgspec.json.decode(quoted, type=str)
+    except UNREADABLE:
+        return None
+
+
+def read_entry(entry: Entry, decoder: msgspec.json.Decoder[Any]) -> Any:
     """One entry, as the type of *decoder*; as `msgspec.Raw` it is a copy that stands alone.
 
     Raises:
         RecordError: the entry cannot be read.
     """
+    if decoder.type is msgspec.Raw and type(entry) is msgspec.Raw:
+        return entry.copy()  # it was looked at when the list was
     try:
         read = decoder.decode(entry)
     except UNREADABLE as exc:
@@ -82,59 +196,3 @@ def kind_of(body: bytes) -> str:
     if text.rstrip(WHITE) in (b"null", b"true", b"false"):
         return text.rstrip(WHITE).decode()
     return "a number" if text[:1] in b"-0123456789" else "no JSON"
-
-
-def _member(text: bytes, key: str, *, url: str) -> bytes | msgspec.Raw:
-    try:
-        members = _members.decode(text)
-    except UNREADABLE as exc:
-        parts = _split(text, b"{", b"}")
-        if parts is None:
-            raise SourceError(f"{url} answered {kind_of(text)} for an object: {exc}") from None
-        members = dict(filter(None, map(_member_of, parts)))
-    if key not in members:
-        names = ", ".join(repr(name) for name in sorted(members)[:10])
-        raise SourceError(f"{url} answered an object without {key!r}; it has: {names or 'nothing'}")
-    return members[key]
-
-
-def _member_of(part: bytes) -> tuple[str, Any] | None:
-    found = TOKEN.match(part)
-    if found is None or part[found.end() :].lstrip(WHITE)[:1] != b":":
-        return None
-    try:
-        name = msgspec.json.decode(found[0], type=str)
-    except UNREADABLE:
-        return None
-    return name, part[found.end() :].lstrip(WHITE)[1:].strip(WHITE)
-
-
-def _split(text: bytes, opening: bytes, closing: bytes) -> list[bytes] | None:
-    """The parts between the commas of the one list or object that *text* is; None: it is not.
-
-    Slow, and only for texts that hold something unreadable: it looks at nothing but quotes and
-    brackets, so that the reason stays within the part where it stands.
-    """
-    text = text.strip(WHITE)
-    if text[:1] != opening:
-        return None
-    parts: list[bytes] = []
-    expected = bytearray()
-    begin = 1
-    for token in TOKEN.finditer(text):
-        sign = token[0]
-        if sign in (b"[", b"{"):
-            expected += b"]" if sign == b"[" else b"}"
-        elif sign in (b"]", b"}"):
-            if not expected or expected.pop() != sign[0]:
-                return None
-            if not expected:
-                last = text[begin : token.start()].strip(WHITE)
-                is_whole = token.end() == len(text) and sign == closing
-                return ([*parts, last] if last or parts else parts) if is_whole else None
-        elif sign == b"," and len(expected) == 1:
-            parts.append(text[begin : token.start()].strip(WHITE))
-            begin = token.end()
-        elif sign == b'"':  # one that nothing closes
-            return None
-    return None

@@ -13,9 +13,11 @@ from ingestify.errors import (
     RunError,
     StopProcessing,
     TransientFetchError,
+    text_of,
 )
 from ingestify.model.http import Auth
 from ingestify.ports import Source
+from ingestify.strays import StrayIsError
 
 UNACCEPTED = frozenset({401, 403, 407})  # what a provider answers to credentials it refuses
 NO_ANSWER = (TransientFetchError, StopProcessing, RunError)  # these say nothing about credentials
@@ -78,7 +80,8 @@ class Login:
             text, status = self._refusal
             raise RefusedError(text, status=status)
         try:
-            auth = await self._ask()
+            with StrayIsError("login"):
+                auth = await self._ask()
         except NO_ANSWER:
             raise
         except Exception as exc:  # whatever a Source makes of an answer that it did not want
@@ -93,7 +96,8 @@ class Login:
 
 def _told(exc: Exception) -> str:
     """What is said to those who come after *exc*, without a trace tied to it."""
+    text = text_of(exc)
     if isinstance(exc, FetchError):
-        return str(exc)
-    text = str(exc) if isinstance(exc, IngestifyError) else f"{type(exc).__name__}: {exc}"
-    return f"the login failed: {text}"
+        return text
+    kind = "" if isinstance(exc, IngestifyError) else f"{type(exc).__name__}: "
+    return f"the login failed: {kind}{text}"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
+from itertools import count
 from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
 import anyio.to_thread
@@ -18,7 +19,7 @@ from ingestify.errors import IngestifyError, InvalidBodyError, RecordError
 from ingestify.http.codings import TooLargeError, decode_body, too_large
 from ingestify.http.exchange import Answer
 from ingestify.http.in_memory import SMALL, Hold, Holder, Memory
-from ingestify.http.json_lists import read_entries, read_entry, read_json
+from ingestify.http.json_lists import Entry, read_entries, read_entry, read_json
 from ingestify.model.addresses import fill, masked
 from ingestify.model.catalog import ListValidators
 from ingestify.model.http import HttpSettings
@@ -30,7 +31,6 @@ from ingestify.throttle import Slot, released
 T = TypeVar("T")
 
 INLINE = 1024 * 1024  # bytes; what is larger is decoded in a thread
-PAGE = 500  # entries after which others get their turn
 LONG = 5.0  # seconds; what is shorter is no reason to ask for a list a second time
 
 Conditional: TypeAlias = tuple[str | None, str | None]
@@ -157,21 +157,26 @@ class ClientHttp:
         address = self._client.resolve(url, params)
         with self._holder.hold() as hold:  # until its last entry is used
             body = await self._ask(address, None, hold)
-            with self._cleaning():
-                entries = read_entries(body, key, url=masked(address))
             decoder = msgspec.json.Decoder(Any if type is None else type)
-            for position, entry in enumerate(entries):
-                if position % PAGE == PAGE - 1:
-                    await checkpoint()  # a long list must not hold up everything else
-                try:
-                    record = read_entry(entry, decoder)
-                except RecordError as exc:
-                    self._refuse(position, f"entry {position} of {masked(address)}: {exc}")
-                else:
-                    yield record
+            position = count()
+            pages = read_entries(body, key, url=masked(address))
+            while (page := self._next(pages)) is not None:
+                for entry in page:
+                    at = next(position)
+                    try:
+                        record = read_entry(entry, decoder)
+                    except RecordError as exc:
+                        self._refuse(at, f"entry {at} of {masked(address)}: {exc}")
+                    else:
+                        yield record
+                await checkpoint()  # a long list must not hold up everything else
 
     def refuse(self, reason: str) -> None:
         self._refuse(None, reason)
+
+    def _next(self, pages: Iterator[Sequence[Entry]]) -> Sequence[Entry] | None:
+        with self._cleaning():
+            return next(pages, None)
 
     @contextmanager
     def _cleaning(self) -> Iterator[None]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
+from ingestify.errors import ConfigError
 from ingestify.model.identity import Value
 from ingestify.model.plan import PlanScope
 from ingestify.model.resource import DataSpecVersions
@@ -76,7 +78,13 @@ class Narrowing:
             return value
         declared = self.key_types(provider, dataset_type, name)
         is_integer = value.removeprefix("-").isdecimal() and value.isascii()
-        return int(value) if is_integer and (present is not None or declared != "str") else value
+        if not is_integer or (present is None and declared == "str"):
+            return value
+        try:
+            return int(value)
+        except ValueError:
+            text = f"{name}: an integer of {len(value)} digits is too large to select something"
+            raise ConfigError(text) from None
 
     def __str__(self) -> str:
         return ", ".join(f"{name}={'|'.join(map(str, v))}" for name, v in self.values.items())
@@ -269,5 +277,10 @@ def _fingerprint(source: Source, made: SelectorRun) -> str:
     kind = f"{type(source).__module__}.{type(source).__qualname__} {source.version}"
     versions = sorted((k, sorted(v)) for k, v in made.data_spec_versions.items())
     policies = sorted(policy.fingerprint for policy in made.policies)
-    text = f"{kind}\n{source.base_url}\n{versions}\n{policies}"
+    return _digest(f"{kind}\n{source.base_url}\n{versions}\n{policies}")
+
+
+@lru_cache(maxsize=64)
+def _digest(text: str) -> str:
+    """Nearly always the same for all of a plan: thousands of SelectorRuns share one."""
     return hashlib.sha256(text.encode()).hexdigest()[:32]

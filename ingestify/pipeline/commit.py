@@ -90,11 +90,7 @@ class Committer:
         try:
             while batch := await self.finished.take(BATCH, linger=LINGER_SECONDS):
                 with CancelScope(shield=True):
-                    try:
-                        await self.commit(batch)
-                    except BaseException:
-                        await self._give_up(batch)
-                        raise
+                    await self.commit(batch)
         finally:
             self.finished.close()
             with CancelScope(shield=True):
@@ -102,12 +98,27 @@ class Committer:
                     await self._give_up(rest)
 
     async def commit(self, batch: Sequence[Finished]) -> None:
-        """Make every Task of *batch* true, each for itself."""
+        """Make every Task of *batch* true, each for itself.
+
+        Whatever is raised, each of them has its outcome afterwards: what is not committed by then
+        is given up.
+        """
+        works = [Work(finished, finished.commit) for finished in batch]
+        try:
+            await self._commit(works)
+        finally:
+            for work in works:
+                if isinstance(work.result, Committed):
+                    self.stored_bytes += work.stored_bytes
+                    self.outcome(work.finished, work.result)
+                else:
+                    await self._give_up([work.finished])
+
+    async def _commit(self, works: Sequence[Work]) -> None:
         if self.before_batch is not None:
             await self.before_batch()
-        works = [Work(finished, finished.commit) for finished in batch]
         async with self.store.publishing():
-            waiting = works
+            waiting = list(works)
             for _ in range(MOST_ROUNDS):
                 await self._publish([work for work in waiting if work.finished.new])
                 waiting = await self._write([work for work in waiting if work.result is None])
@@ -117,12 +128,6 @@ class Committer:
                 work.result = Rejected(message="others kept committing to the same Dataset")
                 await self._discard(work.finished)
         await self._write_failures([w for w in works if isinstance(w.result, Rejected)])
-        for work in works:
-            if isinstance(work.result, Committed):
-                self.stored_bytes += work.stored_bytes
-                self.outcome(work.finished, work.result)
-            else:
-                self.outcome(work.finished, None)
 
     async def _publish(self, works: Sequence[Work]) -> None:
         """Give the new bytes of *works* their places, all in one batch of the FileStore."""

@@ -7,12 +7,20 @@ from contextlib import aclosing
 from typing import TypeAlias
 
 from ingestify.client import ListHttp, ListNotModified
-from ingestify.errors import IngestifyError, RecordError, RunError, SourceError, StopProcessing
+from ingestify.errors import (
+    IngestifyError,
+    RecordError,
+    RunError,
+    SourceError,
+    StopProcessing,
+    text_of,
+)
 from ingestify.model.resource import DatasetResource, content_of
 from ingestify.model.run import SelectorStatus
 from ingestify.pipeline.pages import Pages
 from ingestify.pipeline.selector_run import SelectorRun
 from ingestify.ports import Source
+from ingestify.strays import StrayIsError
 
 log = logging.getLogger("ingestify.discover")
 
@@ -32,7 +40,8 @@ async def discover(
         RunError: the Source says that the Run cannot go on.
     """
     try:
-        await _stream(source, selector_run, http, found)
+        with StrayIsError("discover_datasets"):
+            await _stream(source, selector_run, http, found)
         if http.is_unchanged:  # the Source has caught what was to end it
             raise ListNotModified
         _check_state(selector_run)
@@ -61,8 +70,8 @@ async def discover(
 def describe(exc: Exception) -> tuple[str, str]:
     """A code and a message for people. Errors of ours have both; others are a Source's bugs."""
     if isinstance(exc, IngestifyError):
-        return exc.code, str(exc)
-    return "bug", f"{type(exc).__name__}: {exc}"
+        return exc.code, text_of(exc)
+    return "bug", f"{type(exc).__name__}: {text_of(exc)}"
 
 
 async def _stream(

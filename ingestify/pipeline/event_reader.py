@@ -11,11 +11,12 @@ from random import Random
 
 from anyio import CancelScope, move_on_after
 
-from ingestify.errors import DeliveryError, ReaderTakenError
+from ingestify.errors import DeliveryError, ReaderTakenError, text_of
 from ingestify.model.event import DatasetEvent, Event
 from ingestify.pipeline.stop import Stop
 from ingestify.ports import Catalog, Clock, EventSink
 from ingestify.retry import full_jitter
+from ingestify.strays import StrayIsError
 
 log = logging.getLogger("ingestify.events")
 
@@ -121,7 +122,8 @@ class EventReader:
         """Returns whether the sink has come to its end in time."""
         timeout = self.subscription.timeout
         with move_on_after(None if timeout is None else timeout.total_seconds()) as patience:
-            await self.subscription.sink.publish(told)
+            with StrayIsError("the handler", DeliveryError):
+                await self.subscription.sink.publish(told)
         return not patience.cancelled_caught
 
     async def _with_datasets(self, events: Sequence[Event]) -> Sequence[DatasetEvent]:
@@ -146,7 +148,7 @@ class EventReader:
 
     def _describe(self, events: Sequence[Event], exc: Exception) -> str:
         name, about = self.subscription.name, _in_words(events)
-        return self.redact(f"{name} failed at {about}: {type(exc).__name__}: {exc}")
+        return self.redact(f"{name} failed at {about}: {type(exc).__name__}: {text_of(exc)}")
 
     def _late(self, events: Sequence[Event]) -> str:
         name, about, timeout = self.subscription.name, _in_words(events), self.subscription.timeout

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -23,8 +23,13 @@ from ingestify.pipeline.pool import Slot
 from ingestify.pipeline.task import Finished, NewBytes, Task
 from ingestify.policy import Ask
 from ingestify.ports import Catalog, Clock, Source
+from ingestify.strays import StrayIsError
 
 log = logging.getLogger("ingestify.fetch")
+
+STRAY_IN_FILE = StrayIsError("fetching the file")
+STRAY_IN_SOURCE = StrayIsError("fetch_dataset_files")
+STRAY_IN_HOOK = StrayIsError("post_load_files")
 
 
 @dataclass(slots=True)
@@ -105,28 +110,33 @@ class DatasetFetch:
 
     async def _fetch_declared(self, task: Task, slot: Slot, haul: Haul) -> None:
         """Fetch what the Source names, which may think of Files only now, or only later."""
-        asked = {ask.file.key: ask for ask in task.asks}
-        begun: set[FileKey] = set()
-        http = self.files.http_for(slot)
-        files = self.source.fetch_dataset_files(task.resource, task.stored, http=http)
         async with create_task_group() as tg:
             cancel = tg.cancel_scope.cancel
             try:
-                async with aclosing(files) as declared:  # type: ignore[type-var]
-                    async for item in declared:
-                        if isinstance(item, Later):
-                            async with slot.released():
-                                await self.clock.sleep(item.after.total_seconds())
-                        else:
-                            ask = asked.get(item.key) or _undeclared(item, task)
-                            if item.key in begun:
-                                raise SourceError(f"{' '.join(item.key)} is to be fetched twice")
-                            begun.add(item.key)
-                            ask = Ask(item, ask.reason, ask.conditional)
+                with STRAY_IN_SOURCE:
+                    async with aclosing(self._declared(task, slot)) as asks:
+                        async for ask in asks:
                             tg.start_soon(self._fetch_one, ask, task, slot, haul, cancel)
             except Exception as exc:
                 haul.fail(exc)
                 cancel()
+
+    async def _declared(self, task: Task, slot: Slot) -> AsyncGenerator[Ask]:
+        asked = {ask.file.key: ask for ask in task.asks}
+        begun: set[FileKey] = set()
+        http = self.files.http_for(slot)
+        files = self.source.fetch_dataset_files(task.resource, task.stored, http=http)
+        async with aclosing(files) as declared:  # type: ignore[type-var]
+            async for item in declared:
+                if isinstance(item, Later):
+                    async with slot.released():
+                        await self.clock.sleep(item.after.total_seconds())
+                    continue
+                ask = asked.get(item.key) or _undeclared(item, task)
+                if item.key in begun:
+                    raise SourceError(f"{' '.join(item.key)} is to be fetched twice")
+                begun.add(item.key)
+                yield Ask(item, ask.reason, ask.conditional)
 
     async def _fetch_one(
         self, ask: Ask, task: Task, slot: Slot, haul: Haul, cancel: Callable[[], object]
@@ -134,7 +144,8 @@ class DatasetFetch:
         key = ask.file.key
         known = task.stored.files.get(key) if task.stored else None
         try:
-            haul.got[key] = await self.files.fetch(ask, known, slot)
+            with STRAY_IN_FILE:
+                haul.got[key] = await self.files.fetch(ask, known, slot)
         except Exception as exc:
             haul.fail(exc, key)
             cancel()  # all or nothing: the other Files are not needed any more
@@ -154,7 +165,8 @@ class DatasetFetch:
             files |= {key: self._fetched_file(key, new) for key, new in haul.new.items()}
             result = hook(task.resource, files)
             if inspect.isawaitable(result):
-                await self._in_time(result)
+                with STRAY_IN_HOOK:
+                    await self._in_time(result)
             check_details(task.resource, task.selector_run.redactor)
             task.metadata = metadata_of(task.resource, task.selector_run.redactor)
         except Exception as exc:
@@ -198,6 +210,7 @@ class DatasetFetch:
 
     def _success(self, task: Task, haul: Haul) -> DatasetCommit:
         run, resource = task.selector_run, task.resource
+        files = [got.checked for got in haul.got.values()]
         return DatasetCommit(
             bucket=run.bucket,
             stage=self.stage,
@@ -211,10 +224,11 @@ class DatasetFetch:
             details_hash=task.details_hash,
             base=task.stored.revision if task.stored else None,
             row_id=task.stored.row_id if task.stored else None,
-            files=[got.checked for got in haul.got.values()],
+            files=files,
             reason=task.reason,
             run_id=run.run_id,
             at=self.clock.now(),
+            agreement=task.agreed(files),
         )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from anyio import CancelScope, create_task_group, move_on_after
 
-from ingestify.errors import FatalError
+from ingestify.errors import FatalError, text_of
 from ingestify.model.plan import Decision, Forecast, SelectorForecast
 from ingestify.model.run import SelectorStatus
 from ingestify.pipeline.crawl import LAST_WORDS_SECONDS
@@ -80,7 +80,7 @@ class Forecasting:
             decisions=tuple(self._decisions),
             warnings=tuple(resolution.warnings),
             exit_code=_exit_code(selector_runs, stopped=bool(causes)) or int(resolution.misses),
-            error="; ".join(map(str, causes)) or None,
+            error="; ".join(map(text_of, causes)) or None,
         )
 
     async def _note(self, task: Task, slot: Slot) -> None:
@@ -104,7 +104,8 @@ class Forecasting:
 def _exit_code(selector_runs: list[SelectorRun], *, stopped: bool) -> int:
     if stopped:
         return 4
-    failed = any(each.status is SelectorStatus.FAILED for each in selector_runs)
+    seen = (SelectorStatus.COMPLETE, SelectorStatus.UNCHANGED)
+    failed = any(each.status not in seen for each in selector_runs)
     return int(failed or any(each.counters.refused for each in selector_runs))
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from anyio import create_task_group
 
 from ingestify.client import Client, ClientHttp
-from ingestify.errors import ConfigError, RecordError, RunError, StopProcessing
+from ingestify.errors import ConfigError, RecordError, RunError, SourceError, StopProcessing
 from ingestify.model.run import SelectorStatus
 from ingestify.model.selector import Selector, no_such_name
 from ingestify.pipeline.choose import Choosing, Narrowing, Plan, failed, merged
@@ -21,6 +21,7 @@ from ingestify.pipeline.plan import check_text
 from ingestify.pipeline.selector_run import MOST_FAILURES, SelectorRun
 from ingestify.ports import Catalog, Http, Source
 from ingestify.redaction import Redactor
+from ingestify.strays import StrayIsError
 
 log = logging.getLogger("ingestify.resolve")
 
@@ -88,10 +89,27 @@ async def resolve(
     async with create_task_group() as tg:
         for (source, dataset_type), group in groups.items():
             tg.start_soon(work.look_at, source, dataset_type, group)
+    for (source, dataset_type), group in groups.items():
+        if (source, dataset_type) not in work.looked_at:
+            work.fail(group, SourceError.code, "it was cut short, and nobody knows by what")
     if len(work.choices) == len(groups):  # else nobody knows what there is
         _check_names(narrowing, work.choices)
         _look_for_values(narrowing, work.choices, work.resolution)
     return work.resolution
+
+
+@dataclass(slots=True)
+class Unread:
+    """Records that might have been Selectors: how many, and why the first of them are refused."""
+
+    count: int = 0
+    reasons: list[str] = field(default_factory=list)
+
+    def add(self, reason: str) -> None:
+        """One more."""
+        self.count += 1
+        if len(self.reasons) < MOST_FAILURES:
+            self.reasons.append(reason)
 
 
 @dataclass(slots=True)
@@ -100,14 +118,16 @@ class _Resolving:
     narrowing: Narrowing
     resolution: Resolution = field(default_factory=Resolution)
     choices: list[Choosing] = field(default_factory=list)
+    looked_at: set[tuple[Source, str]] = field(default_factory=set)
 
     async def look_at(self, source: Source, dataset_type: str, group: Sequence[Plan]) -> None:
         """Ask *source* what it has, and choose what the plans of *group* want of that."""
         redactor = self.clients[source].redactor
-        unread: list[str] = []
-        http = ClientHttp(self.clients[source], on_refused=lambda _, reason: unread.append(reason))
+        unread = Unread()
+        http = ClientHttp(self.clients[source], on_refused=lambda _, reason: unread.add(reason))
         try:
-            offered = await _offered(source, dataset_type, http)
+            with StrayIsError("discover_selectors"):
+                offered = await _offered(source, dataset_type, http)
         except (ConfigError, RunError, StopProcessing) as exc:
             redactor.clean(exc)
             if not isinstance(exc, StopProcessing):
@@ -116,17 +136,23 @@ class _Resolving:
         except Exception as exc:
             if log.isEnabledFor(logging.DEBUG):
                 log.debug("the Selectors of %s: %s", source.name, redactor.traceback(exc))
-            code, message = describe(exc)
-            text = f"{source.name} could not say what it has: {redactor.redact(message)}"
-            self.resolution.selector_runs[source].extend(
-                merged([failed(plan, Selector(), code, text, redactor) for plan in group])
-            )
+            self.fail(group, *describe(exc))
         else:
             unusable = [
                 *_unread(group[0], unread, redactor),
                 *_refused(group[0], offered, redactor),
             ]
             self._choose(group, offered, unusable, redactor)
+        self.looked_at.add((source, dataset_type))
+
+    def fail(self, group: Sequence[Plan], code: str, message: str) -> None:
+        """Nobody knows what the Source of *group* has."""
+        source = group[0].source
+        redactor = self.clients[source].redactor
+        text = f"{source.name} could not say what it has: {redactor.redact(message)}"
+        self.resolution.selector_runs[source].extend(
+            merged([failed(plan, Selector(), code, text, redactor) for plan in group])
+        )
 
     def _choose(
         self,
@@ -193,12 +219,12 @@ def _refused(plan: Plan, offered: list[Selector], redactor: Redactor) -> Iterato
             yield failed(plan, known, exc.code, str(exc), redactor)
 
 
-def _unread(plan: Plan, reasons: Sequence[str], redactor: Redactor) -> Iterator[SelectorRun]:
+def _unread(plan: Plan, unread: Unread, redactor: Redactor) -> Iterator[SelectorRun]:
     """What tells of the records that might have been Selectors."""
-    if reasons:
-        text = f"{plan.source.name}: {len(reasons)} of its Selectors cannot be read"
-        selector_run = failed(plan, Selector(), RecordError.code, reasons[0], redactor)
+    if unread.count:
+        text = f"{plan.source.name}: {unread.count} of its Selectors cannot be read"
+        selector_run = failed(plan, Selector(), RecordError.code, unread.reasons[0], redactor)
         selector_run.error = text
-        for reason in reasons[1:MOST_FAILURES]:
+        for reason in unread.reasons[1:]:
             selector_run.failures.append(selector_run.failure(RecordError.code, reason))
         yield selector_run

@@ -19,7 +19,7 @@ from anyio import (
 )
 
 from ingestify.client import Client
-from ingestify.errors import CatalogError, IngestifyError, RunError
+from ingestify.errors import CatalogError, IngestifyError, RunError, text_of
 from ingestify.http.in_memory import RunMemory
 from ingestify.model.catalog import Committed, Lease
 from ingestify.model.run import (
@@ -129,10 +129,10 @@ class Run:
             await self._close(RunStatus.ABORTED, None)
             raise
         except BaseException as exc:
-            await self._close(RunStatus.FAILED, f"{type(exc).__name__}: {exc}")
+            await self._close(RunStatus.FAILED, f"{type(exc).__name__}: {text_of(exc)}")
             raise
         if error is not None:
-            return await self._close(RunStatus.FAILED, str(error))
+            return await self._close(RunStatus.FAILED, text_of(error))
         causes = [lane.stop.cause for lane in self._lanes if lane.stop.requested]
         stopped = self.stop.requested or self._short_of_budget is not None
         stopped = stopped or not all(isinstance(each, BudgetUsedUpError) for each in causes)
@@ -281,7 +281,7 @@ class Run:
             resolution.narrow_to(self.order.only)
         if self.order.budget.is_limited:
             for source, each in resolution.selector_runs.items():
-                ordered = await in_turn(self.ports.catalog, each, run_id=self.run_id)
+                ordered = await in_turn(self.ports.catalog, each)
                 resolution.selector_runs[source] = ordered
         return resolution
 
@@ -345,7 +345,7 @@ class Run:
         except Exception as exc:  # something in the summary cannot be kept: the end itself can be
             kind = type(exc).__name__
             log.error("the summary of Run %s could not be kept: %s", self.run_id, kind)
-            summary = self._summary(RunStatus.FAILED, error or f"{kind}: {exc}")
+            summary = self._summary(RunStatus.FAILED, error or f"{kind}: {text_of(exc)}")
             bare = msgspec.structs.replace(summary, warnings=(), error=kind)
             with suppress(Exception):
                 await undisturbed(partial(self._write_end, bare))
@@ -407,17 +407,19 @@ class Run:
             return 3
         if status is RunStatus.ABORTED:
             return 4
-        statuses = [each.status for each in self._selector_runs]
+        # One that was cut short where nobody asked for a stop is not known to be whole, either.
+        seen = (SelectorStatus.COMPLETE, SelectorStatus.UNCHANGED)
+        is_whole = all(each.status in seen for each in self._selector_runs)
         incomplete = counters.failed or counters.refused or counters.not_reached
-        failed = SelectorStatus.FAILED in statuses or self._misses or self._undelivered()
-        return int(bool(incomplete or failed))
+        incomplete = incomplete or not is_whole or self._misses
+        return int(bool(incomplete or self._undelivered()))
 
     def _undelivered(self) -> Sequence[str]:
         return self._delivery.warnings if self._delivery else ()
 
     def _stopped_because(self) -> str | None:
         causes = [lane.stop.cause for lane in self._lanes if lane.stop.cause is not None]
-        said = [str(cause) for cause in causes if not isinstance(cause, BudgetUsedUpError)]
+        said = [text_of(cause) for cause in causes if not isinstance(cause, BudgetUsedUpError)]
         if self._short_of_budget is not None:
             said.append(self._short_of_budget)
         return "; ".join(dict.fromkeys(said)) or None

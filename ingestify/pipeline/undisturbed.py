@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from anyio import CancelScope, create_task_group
+from anyio import CancelScope, create_task_group, get_cancelled_exc_class
+
+from ingestify.errors import RunError
+from ingestify.strays import StrayIsError
 
 T = TypeVar("T")
 
@@ -23,7 +26,8 @@ async def undisturbed(work: Callable[[], Awaitable[T]]) -> T:
     async def run() -> None:
         with CancelScope(shield=True):
             try:
-                results.append(await work())
+                with StrayIsError("what must come to its end", RunError):
+                    results.append(await work())
             except Exception as exc:
                 errors.append(exc)
 
@@ -32,4 +36,6 @@ async def undisturbed(work: Callable[[], Awaitable[T]]) -> T:
             tg.start_soon(run)
     for error in errors:
         raise error
+    if not results:  # somebody has cancelled its own task, such as the end of the event loop
+        raise get_cancelled_exc_class()
     return results[0]

@@ -103,7 +103,7 @@ async def verify(
     shared = await is_shared(catalog, store)
     stuck = Stuck() if shared else (await finish_deletions(catalog, store)).stuck
     total, _ = await catalog.count_files(query)
-    work = _Verifying(catalog, store, query, total, on_progress)
+    work = _Verifying(catalog, store, total, on_progress)
     after = 0
     while page := await catalog.kept_files(query, after=after, limit=PAGE):
         await work.look_at(page)
@@ -127,7 +127,6 @@ async def verify(
 class _Verifying:
     catalog: Catalog
     store: FileStore
-    query: DatasetQuery
     total: int
     on_progress: Progress | None
     files: int = 0
@@ -175,8 +174,8 @@ class _Verifying:
 
     async def _mark_alone(self, page: Sequence[KeptFile], found: dict[int, Finding | None]) -> None:
         damaged, sound = [], []
-        after = page[0].row_id - 1
-        rows = await self.catalog.kept_files(self.query, after=after, limit=PAGE)
+        # By row id: some may not be among what the query finds any more, and others may be now.
+        rows = await self.catalog.files_by_row_id([each.row_id for each in page])
         now = {each.row_id: each for each in rows}
         for each, finding in _pairs(page, found):
             row = now.get(each.row_id)

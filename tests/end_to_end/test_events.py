@@ -316,6 +316,23 @@ async def test_a_consumer_sees_what_a_run_commits_meanwhile(lake: Engine) -> Non
             assert await lake.catalog.reader_cursor("app") == told[-1]
 
 
+async def test_a_consumer_does_not_end_with_what_its_handler_cancels(lake: Engine) -> None:
+    """
+    A handler that awaits a task of its own that it has cancelled did not take the event.
+    """
+
+    async def on_event(event: DatasetEvent) -> None:
+        inner = asyncio.ensure_future(asyncio.sleep(3600))
+        inner.cancel()
+        await inner
+
+    async with lake:
+        await lake.run()
+        consumer = EventLogConsumer.from_config(lake.config, reader_name="app")
+        with pytest.raises(DeliveryError, match="did not come from ingestify"):
+            await consumer.run(on_event, once=True, attempts=1)
+
+
 async def test_a_consumer_that_is_cancelled_ends_cleanly(lake: Engine) -> None:
     """
     What was handled is written down; the next one begins behind it.

@@ -307,3 +307,13 @@ async def test_a_dataset_whose_feed_is_given_up_does_not_count_as_failed(lake: L
 
     assert (summary.exit_code, outcome(summary)) == (0, {"skipped": 2})
     assert await lake.catalog.failures() == []
+
+
+async def test_a_value_of_very_many_digits_is_a_mistake_of_the_command() -> None:
+    """
+    An integer that Python does not even read is told as what it is.
+    """
+    narrowing = Narrowing({"slice": ("1" * 5000,)}, as_text=True)
+    source = FakeSource({Selector({"slice": 1}): []})
+    with pytest.raises(ConfigError, match="slice: an integer of 5000 digits is too large"):
+        await Lake().run(source, narrowing=narrowing)

@@ -11,7 +11,7 @@ from anyio import Event, create_task_group, wait_all_tasks_blocked
 from lakes import Lake, offer, offering, outcome, plan_of, staged_in
 
 from ingestify.adapters.catalog.memory import MemoryCatalog
-from ingestify.errors import StoreError
+from ingestify.errors import CatalogError, StoreError
 from ingestify.model.catalog import Conflict, DatasetCommit
 from ingestify.model.run import RunSummary
 from ingestify.pipeline import commit
@@ -285,6 +285,34 @@ async def test_bytes_that_cannot_be_published_fail_alone(lake: Lake) -> None:
     assert (failure.code, failure.message) == ("store", "no place")
     assert await lake.ids() == [0, 1, 3, 4]
     await lake.check()
+
+
+async def test_what_is_committed_counts_also_where_failures_cannot_be_written_down(
+    lake: Lake,
+) -> None:
+    """
+    A Catalog that fails between the two ends the Run, which says how much is stored.
+    """
+    publish, catalog = lake.files.publish, counting(lake)
+    committing = catalog.commit
+
+    async def publishing(files: Sequence[Any]) -> Any:
+        await lake.files.discard(files[0][0])
+        return [StoreError("no place"), *await publish(files[1:])]
+
+    async def once(batch: Sequence[Any], *, leases: Sequence[Any]) -> Any:
+        if catalog.batches:
+            raise CatalogError("the disk is gone")
+        return await committing(batch, leases=leases)
+
+    lake.files.publish = publishing  # type: ignore[method-assign]
+    catalog.commit = once  # type: ignore[method-assign]
+    summary = await lake.run(offering(*[offer(number, "a") for number in range(5)]))
+
+    assert (summary.status, summary.error) == ("failed", "the disk is gone")
+    assert outcome(summary) == {"stored": 4, "not_reached": 1}
+    assert len(await lake.ids()) == 4
+    assert staged_in(lake.files) == []
 
 
 async def test_bytes_that_are_lost_while_renumbering_fail_alone(lake: Lake) -> None:

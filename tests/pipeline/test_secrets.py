@@ -15,6 +15,7 @@ from ingestify.config import Config
 from ingestify.engine import Engine
 
 CANARY = "canary-4b1f9d"
+DIGITS = 987654321012  # a key that was written without quotes
 
 
 class Careless(ingestify.Source):
@@ -22,7 +23,7 @@ class Careless(ingestify.Source):
 
     provider = "careless"
 
-    def __init__(self, name: str, *, api_key: str, where: str, kind: str) -> None:
+    def __init__(self, name: str, *, api_key: str | int, where: str, kind: str) -> None:
         super().__init__(name, base_url="http://127.0.0.1:9/")
         self.key, self.where, self.kind = api_key, where, kind
 
@@ -56,19 +57,21 @@ class Careless(ingestify.Source):
 
 @pytest.mark.parametrize("kind", ["SourceError", "RuntimeError", "StopProcessing", "FatalError"])
 @pytest.mark.parametrize("where", ["selectors", "datasets", "files"])
+@pytest.mark.parametrize("key", [CANARY, DIGITS])
 async def test_no_secret_is_written_down(
     make_config: Callable[..., Config],
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     where: str,
     kind: str,
+    key: str | int,
 ) -> None:
     """
     An error that tells the Source's key is told without it: in the summary, in the Catalog, in
     the failures, and in what is logged at any level.
     """
     caplog.set_level(logging.DEBUG)
-    options = {"api_key": CANARY, "where": where, "kind": kind}
+    options = {"api_key": key, "where": where, "kind": kind}
     config = make_config(
         sources={"careless": {"type": f"{__name__}.Careless", "configuration": options}},
         ingestion_plans=[{"source": "careless", "dataset_type": "thing"}],
@@ -80,7 +83,7 @@ async def test_no_secret_is_written_down(
 
     told = msgspec.json.encode([summary, failures, runs]).decode()
     assert "was refused" in told
-    assert CANARY not in told
-    assert CANARY not in caplog.text
+    assert str(key) not in told
+    assert str(key) not in caplog.text
     for file in (tmp_path / "lake").rglob("*"):
-        assert not file.is_file() or CANARY.encode() not in file.read_bytes(), file
+        assert not file.is_file() or str(key).encode() not in file.read_bytes(), file

@@ -483,7 +483,7 @@ def failing(method: str, at_call: int = 1) -> Wrapped:
         ("close_crashed_runs", 1),
         ("acquire_lease", 1),
         ("begin_selector", 1),
-        ("look_up", 1),
+        ("agreements", 1),
         ("commit", 1),
         ("commit", 2),
         ("settle_failures", 1),

@@ -619,10 +619,10 @@ DOCUMENTS = [
     PAGE,
     b"[" * 5000 + b"]" * 5000,
 ]
-MEMBER = gzip.compress(EVENTS)
+MEMBER = gzip.compress(EVENTS, mtime=0)
 WIRES = [
     *((document, "") for document in DOCUMENTS),
-    *((gzip.compress(document), "gzip") for document in DOCUMENTS),
+    *((gzip.compress(document, mtime=0), "gzip") for document in DOCUMENTS),
     *((MEMBER[:end], "gzip") for end in (0, 1, 10, 17, 19, 25, len(MEMBER) - 9, len(MEMBER) - 1)),
     (MEMBER[:-8] + b"\0\0\0\0" + MEMBER[-4:], "gzip"),  # another checksum
     (MEMBER[:-4] + b"\0\0\0\0", "gzip"),  # another length

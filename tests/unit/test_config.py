@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from ingestify.config import Config, config_schema, load_config, parse_config
 from ingestify.config.env import Environment, read_env_file
-from ingestify.config.secrets import secrets_in
+from ingestify.config.secrets import credentials_in, secrets_in
 from ingestify.errors import ConfigError
 from ingestify.model.http import HttpSettings, Limits
 from ingestify.model.layout import (
@@ -585,6 +585,25 @@ class TestEnvironment:
         hidden = Redactor(secrets_in(config)).redact(f"at {address}, with canary-1")
         assert ("canary-1" in hidden) == ("canary-1" not in address)
         assert (address in hidden) == (address == shown)
+
+    @pytest.mark.parametrize(
+        ("written", "secret"),
+        [
+            ("987654321012", "987654321012"),
+            ("2031-05-17", "2031-05-17"),
+            ("314159.25", "314159.25"),
+        ],
+    )
+    def test_a_secret_may_be_written_without_quotes(self, written, secret):
+        """
+        A password that YAML reads as a number or a date is a secret and a credential.
+        """
+        options = (
+            f"{{password: {written}, keys: [{{token: [{written}]}}], n: 12345678, is_on: true}}"
+        )
+        config = parse(MAIN + f"sources: {{a: {{type: x.Y, configuration: {options}}}}}")
+
+        assert secrets_in(config) == credentials_in(config) == {secret}
 
     def test_what_came_from_the_environment_is_not_shown(self):
         """

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ingestify import redaction
 from ingestify.errors import FetchError
 from ingestify.redaction import Redactor
 
@@ -207,3 +208,40 @@ def test_secrets_learned_later_may_overlap_those_known() -> None:
     redactor.learn_credentials(("shared-start-1-aaaaaaaa",))
     redactor.learn_credentials(("shared-start-2-bbbbbbbb",))
     assert redactor.redact("/shared-start-2-bbbbbbbb/list") == "/***/list"
+
+
+def test_a_number_that_is_a_credential_is_not_kept() -> None:
+    """
+    A credential of digits is taken out of data also where it stands as a number; others stay.
+    """
+    redactor = Redactor()
+    redactor.learn_credentials(("987654321012",))
+    data = {
+        "n": 987654321012,
+        "text": "987654321012",
+        "list": [9876, 1.5, True, None],
+        "big": 10**20,
+    }
+    shown = {"n": "***", "text": "***", "list": [9876, 1.5, True, None], "big": 10**20}
+    assert redactor.conceal(data) == shown
+    assert redactor.conceal(10**5000) == 10**5000  # Python writes no number that long
+    error = ValueError("refused", 987654321012)
+    redactor.clean(error)
+    assert error.args == ("refused", "***")
+
+
+def test_a_secret_of_many_pairs_is_taken_apart_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    The parts of a secret are as many as its pairs, not as the ways in which to go through them.
+    """
+    worked_on: list[str] = []
+    unquote = redaction.unquote
+
+    def counting(text: str) -> str:
+        worked_on.append(text)
+        return unquote(text)
+
+    monkeypatch.setattr(redaction, "unquote", counting)
+    redactor = Redactor([" ".join(f"key{number}=value-{number:04}" for number in range(12))])
+    assert len(worked_on) == len(set(worked_on)) < 100
+    assert redactor.redact("the last is value-0011.") == "the last is ***."

@@ -5,9 +5,11 @@ import json
 import logging
 import tracemalloc
 import zlib
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from itertools import chain
 
 import anyio
+import anyio.lowlevel
 import msgspec
 import pytest
 from hypothesis import given
@@ -23,6 +25,7 @@ from ingestify.errors import (
     SourceError,
     UnsafeTargetError,
 )
+from ingestify.http import json_lists, json_parts
 from ingestify.http.in_memory import Memory
 from ingestify.http.json_lists import kind_of, read_entries, read_entry, read_json
 from ingestify.model.catalog import ListValidators
@@ -202,10 +205,17 @@ json_values = st.recursive(
 )
 
 
-@given(st.lists(json_values), st.sets(st.integers(0, 20)), st.booleans())
-def test_any_list_with_bad_records_gives_the_good_ones(values, bad, is_ascii):
+@given(
+    st.lists(json_values),
+    st.sets(st.integers(0, 20)),
+    st.booleans(),
+    st.sampled_from([None, "a", 'a "b"', "ü"]),
+    st.sampled_from([(2, 1, 1), (7, 3, 1000), (11, 5, 3), (120_000, 60_000, 5000)]),
+)
+def test_any_list_with_bad_records_gives_the_good_ones(values, bad, is_ascii, key, sizes):
     """
-    Wherever bad entries stand, every other one is read as if they were not there.
+    Wherever bad entries stand, and whatever pieces the list is gone through in, every other one
+    is read as if they were not there.
     """
     parts = [
         json.dumps(value, ensure_ascii=is_ascii).encode("utf-8", "replace") for value in values
@@ -216,12 +226,79 @@ def test_any_list_with_bad_records_gives_the_good_ones(values, bad, is_ascii):
         expected.insert(position, RecordError)
     decoder = msgspec.json.Decoder()
     got = []
-    for entry in read_entries(b"[" + b" , ".join(parts) + b"]", None, url="x"):
-        try:
-            got.append(read_entry(entry, decoder))
-        except RecordError:
-            got.append(RecordError)
+    body = b" [" + b" , ".join(parts) + b"]\n"
+    if key is not None:
+        named = json.dumps(key, ensure_ascii=is_ascii).encode()
+        body = b'{"a b": [1], %b: null, %b : %b, "b": NaN}' % (named, named, body)
+    with small_pieces(*sizes):
+        for entry in chain.from_iterable(read_entries(body, key, url="x")):
+            try:
+                got.append(read_entry(entry, decoder))
+            except RecordError:
+                got.append(RecordError)
     assert got == expected
+
+
+@contextmanager
+def small_pieces(piece, part, signs):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_lists, "PIECE", piece)
+        patch.setattr(json_parts, "SLICE", max(2, part))
+        patch.setattr(json_parts, "MOST_SIGNS", signs)
+        yield
+
+
+@pytest.mark.parametrize("entry", [b"1", b'"a,b"', b"NaN"])
+async def test_a_long_list_of_small_entries_takes_no_more_memory_than_its_text(entry):
+    """
+    The entries of a list are made while they are used, however many there are.
+    """
+    body = b"[" + b",".join([entry] * (512 * 1024 // len(entry))) + b"]"
+    tracemalloc.start()
+    try:
+        count = sum(map(len, read_entries(body, None, url="x")))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert count == body.count(entry)
+    assert peak < 12 * 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'["' + b"\\n" * 500_000 + b'", NaN]',
+        b"[NaN, [" + b"1," * 500_000 + b"1]]",
+        b"[" + b"[" * 400_000 + b"]" * 400_000 + b", NaN]",
+        b'[{"a": "\\ud800", "b": [' + b'"",' * 300_000 + b"1]}, 1]",
+    ],
+)
+async def test_others_work_while_a_long_list_with_something_unreadable_is_gone_through(body):
+    """
+    Two large entries, of which one is unreadable, hold up nobody while their ends are looked for.
+    """
+    turns = 0
+
+    async def work():
+        nonlocal turns
+        while True:
+            turns += 1
+            await anyio.lowlevel.checkpoint()
+
+    told = []
+    http = ClientHttp(
+        client_for({BASE + "list": FakeAnswer(body=body)}),
+        on_refused=lambda *said: told.append(said),
+    )
+    async with anyio.create_task_group() as tg:
+        tg.start_soon(work)
+        await http.get_bytes("list")
+        begun = turns
+        async for _ in http.get_json_items("list", type=int):
+            pass
+        tg.cancel_scope.cancel()
+    assert turns - begun > len(body) / 200_000
+    assert len(told) in (1, 2)
 
 
 @given(st.binary() | st.text().map(str.encode) | st.from_regex(rb'\A[\[\]{},:"\\ 01a]*\Z'))
@@ -231,7 +308,7 @@ def test_any_bytes_are_a_list_or_a_source_error(body):
     """
     for key in (None, "a"):
         with suppress(SourceError):
-            read_entries(body, key, url="x")
+            list(read_entries(body, key, url="x"))
     with suppress(SourceError):
         read_json(body, dict, url="x")
     assert kind_of(body)

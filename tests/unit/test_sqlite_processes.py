@@ -36,6 +36,23 @@ from ingestify.testing.contracts.catalog_values import (
 IMPATIENT = timedelta(0)
 
 
+LATER = """
+    DROP TRIGGER {prefix}file_check_in_doubt;
+    DROP TABLE {prefix}agreement;
+    DROP TABLE {prefix}identity_part;
+    ALTER TABLE {prefix}selector_state DROP COLUMN settled;
+    ALTER TABLE {prefix}selector_state DROP COLUMN listed;
+    DROP TABLE {prefix}quota;
+    DROP TABLE {prefix}doomed;
+    DROP TABLE {prefix}catalog_identity;
+    UPDATE {prefix}revision SET metadata = (
+        SELECT metadata FROM {prefix}dataset AS dataset
+        WHERE dataset.row_id = {prefix}revision.dataset
+    ) WHERE metadata = '';
+    UPDATE {prefix}catalog_version SET version = 1
+"""
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "catalog.db"
@@ -46,6 +63,13 @@ def database(path: Path) -> Iterator[sqlite3.Connection]:
     """A connection of somebody else's."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         yield connection
+
+
+def set_back_to_version_1(path: Path, prefix: str) -> None:
+    """Take away what later versions have added to the tables."""
+    with database(path) as connection:
+        for statement in LATER.replace("{prefix}", prefix).split(";"):
+            connection.execute(statement)
 
 
 def python(code: str, *args: object) -> subprocess.Popen[str]:
@@ -130,22 +154,16 @@ class TestMigrations:
             assert connection.execute("SELECT * FROM half").fetchall() == []
 
     @pytest.mark.parametrize("prefix", ["", "lake_"])
-    async def test_an_older_catalog_is_brought_up_to_date(
-        self, path: Path, monkeypatch: pytest.MonkeyPatch, prefix: str
-    ) -> None:
+    async def test_an_older_catalog_is_brought_up_to_date(self, path: Path, prefix: str) -> None:
         """
         What a catalog of version 1 holds is there afterwards, and it has a name that stays.
         """
-        first = {1: migrations.load_migrations(prefix)[1]}
-        with monkeypatch.context() as patch:
-            patch.setattr(migrations, "load_migrations", lambda _: first)
-            async with SqliteCatalog.open(path, table_prefix=prefix) as catalog:
-                await commit_all(catalog, dataset_commit(1, stored_file()))
-                await commit_all(catalog, dataset_commit(1, stored_file(body="b"), base=0))
-                [dataset] = await catalog.find(DatasetQuery())
-                events = await catalog.events()
-                with pytest.raises(CatalogError, match="no such table"):
-                    await catalog.catalog_id()
+        async with SqliteCatalog.open(path, table_prefix=prefix) as catalog:
+            await commit_all(catalog, dataset_commit(1, stored_file()))
+            await commit_all(catalog, dataset_commit(1, stored_file(body="b"), base=0))
+            [dataset] = await catalog.find(DatasetQuery())
+            events = await catalog.events()
+        set_back_to_version_1(path, prefix)
         with database(path) as connection:
             version = load_statements(prefix)["get_version"]
             assert connection.execute(version).fetchone() == (1,)
@@ -162,6 +180,27 @@ class TestMigrations:
             assert await catalog.catalog_id() == name
             assert (await catalog.delete(DatasetQuery(), at=NOON)).files == 2
 
+    async def test_identities_of_an_older_catalog_can_be_found_by_their_parts(
+        self, path: Path
+    ) -> None:
+        """
+        As exactly as those that are new: an integer of any size, text that looks like one, and
+        text with whatever JSON has to escape.
+        """
+        values: list[int | str] = [1, "1", 2**70, str(2**70), -5, "", 'a"b\\c', "é", "e\u0301"]
+        async with SqliteCatalog.open(path) as catalog:
+            await commit_all(catalog, *[dataset_commit(value) for value in values])
+        set_back_to_version_1(path, "")
+
+        async with SqliteCatalog.open(path) as catalog:
+            await commit_all(catalog, *[dataset_commit(f"new {value}") for value in values])
+            for value in values:
+                for wanted in (value, f"new {value}"):
+                    query = DatasetQuery(identifier={"match_id": wanted})
+                    [found] = await catalog.find(query)
+                    assert found.identifier["match_id"] == wanted
+                    assert await catalog.count(query) == 1
+
     async def test_an_update_that_fails_leaves_the_older_catalog(
         self, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -169,10 +208,9 @@ class TestMigrations:
         A step is made as a whole: the catalog of version 1 is as it was.
         """
         steps = migrations.load_migrations("")
-        with monkeypatch.context() as patch:
-            patch.setattr(migrations, "load_migrations", lambda _: {1: steps[1]})
-            async with SqliteCatalog.open(path) as catalog:
-                await commit_all(catalog, dataset_commit(1, stored_file()))
+        async with SqliteCatalog.open(path) as catalog:
+            await commit_all(catalog, dataset_commit(1, stored_file()))
+        set_back_to_version_1(path, "")
         with monkeypatch.context() as patch:
             broken = {1: steps[1], 2: (*steps[2], "SELECT nonsense")}
             patch.setattr(migrations, "load_migrations", lambda _: broken)

@@ -21,6 +21,7 @@ from ingestify.adapters.files.local import LocalFileStore
 from ingestify.adapters.files.memory import MemoryFileStore
 from ingestify.errors import ConfigError, MissingBytesError, StoreError, StoreUnavailableError
 from ingestify.model.catalog import DatasetQuery, KeptFile
+from ingestify.model.dataset import DatasetState
 from ingestify.model.run import Failure
 from ingestify.model.selector import Selector
 from ingestify.pipeline.only import Only
@@ -115,6 +116,31 @@ async def test_a_file_that_is_restored_while_it_is_read_is_not_damaged(
 
         assert found.is_sound
         assert outcome(await lake.run(offering(offer(1)))) == {"skipped": 1}
+
+
+@pytest.mark.parametrize("changed", [1, 2])
+async def test_what_a_query_finds_may_change_while_files_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: int
+) -> None:
+    """
+    Damage that was found is told and marked, though the query finds a File more or less by then.
+    """
+    monkeypatch.setattr(verifying, "PAGE", 2)
+    states = DatasetQuery(states=[DatasetState.COMPLETE])
+    async with SqliteCatalog.open(tmp_path / "catalog.db") as catalog:
+        lake = Lake(catalog=catalog, files=(files := Watched()))
+        scheduled = offer(1, state=DatasetState.SCHEDULED)
+        await lake.run(offering(offer(0), scheduled, offer(2)))
+        files.spoil(await path_of(lake, 2))
+        state = {1: DatasetState.COMPLETE, 2: DatasetState.SCHEDULED}[changed]
+        again = offering(offer(changed, state=state))
+        files.after_reading = lambda: lake.run(again)
+
+        found = await verify(catalog, files, states)
+
+        assert found.damaged_count == 1
+        marked = [each for each in await catalog.kept_files(ALL) if each.is_damaged]
+        assert [each.file.path for each in marked] == [each.path for each in found.damaged]
 
 
 async def test_many_files_are_read_at_once_but_not_all(lake: Lake, files: Watched) -> None:
