@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeAlias
 
 from ingestify.model.dataset import FileKey
@@ -60,8 +61,9 @@ class Claim:
 class Claims:
     """All claims of a Run on the Datasets of one bucket, provider and dataset type.
 
-    What is settled is remembered by row id where there is one, so a million Datasets that are
-    merely met cost a bit each; only Datasets that are new in this Run are remembered by key.
+    What is settled is remembered by row id where there is one, so a million Datasets cost a bit
+    each. Those that are new in this Run are remembered by key as long as somebody may have looked
+    for them in the Catalog before they were there.
     """
 
     def __init__(self) -> None:
@@ -69,7 +71,19 @@ class Claims:
         self._waiting: dict[str, list[Settled]] = {}
         self._met: dict[frozenset[FileKey], RowIds] = {}
         self._new: dict[str, int] = {}
+        self._looking = 0
         self._failed: dict[str, frozenset[FileKey]] = {}
+
+    @contextmanager
+    def looking(self) -> Iterator[None]:
+        """From before Datasets are looked for in the Catalog until what was found is used."""
+        self._looking += 1
+        try:
+            yield
+        finally:
+            self._looking -= 1
+            if not self._looking and self._new:
+                self._new = {key: row for key, row in self._new.items() if key in self._open}
 
     def missing(
         self, key: str, row_id: int | None, files: frozenset[FileKey]
@@ -136,3 +150,5 @@ class Claims:
             del self._open[claim.key]
             for settled in self._waiting.pop(claim.key, ()):
                 self.wait(claim.key, row_id, settled)
+            if not self._looking:
+                self._new.pop(claim.key, None)

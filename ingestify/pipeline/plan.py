@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -92,13 +93,18 @@ class Planner:
             shelves[shelf].append(_Listed(selector_run, resource, key))
             if self._wanted is not None and (*shelf, key) in self._wanted.datasets:
                 self.met.add((*shelf, key))
-        for shelf, listed in shelves.items():
-            await self._look_up(shelf, listed)
-        for selector_run, resource, reason in refused:
-            _refuse(selector_run, resource, reason)
-        for selector_run in not_chosen:
-            selector_run.counters.listed += 1
-            self._skip(selector_run, NOT_CHOSEN, None)
+        with ExitStack() as looking:
+            for shelf, listed in shelves.items():
+                looking.enter_context(self._claims[shelf].looking())
+                await self._look_up(shelf, listed)
+            for selector_run, resource, reason in refused:
+                _refuse(selector_run, resource, reason)
+            for selector_run in not_chosen:
+                selector_run.counters.listed += 1
+                self._skip(selector_run, NOT_CHOSEN, None)
+            return self._plan_listed(shelves, now)
+
+    def _plan_listed(self, shelves: Mapping[Shelf, Sequence[_Listed]], now: datetime) -> list[Task]:
         tasks: list[Task] = []
         for shelf, listed in shelves.items():
             claims = self._claims[shelf]

@@ -254,11 +254,34 @@ def test_who_waits_is_told_once_the_work_is_done(row_id: int | None) -> None:
     claims.wait("a", row_id, early)
     assert early.calls == []
 
-    claim.settle(7, succeeded=True, is_new=row_id is None)
+    with claims.looking():  # before it was there
+        claim.settle(7, succeeded=True, is_new=row_id is None)
 
-    claims.wait("a", row_id, late)
-    assert early.calls == late.calls == [(7, True)]
-    assert claims.missing("a", row_id, BOTH) == frozenset()
+        claims.wait("a", row_id, late)
+        assert early.calls == late.calls == [(7, True)]
+        assert claims.missing("a", row_id, BOTH) == frozenset()
+
+
+def test_new_datasets_are_remembered_while_somebody_looks() -> None:
+    """
+    Whoever looks in the Catalog afterwards finds them there, by their rows; so memory does not
+    grow with what is new.
+    """
+    claims = Claims()
+    with claims.looking(), claims.looking():
+        claims.open("a", BOTH).settle(7, succeeded=True, is_new=True)
+        one = claims.open("b", frozenset([EVENTS]))
+        claims.open("b", frozenset([LINEUPS])).settle(8, succeeded=True, is_new=True)
+        assert claims.missing("a", None, BOTH) == frozenset()
+    assert claims.missing("a", None, BOTH) is None
+    assert claims.missing("a", 7, BOTH) == frozenset()
+    told = Told()
+    claims.wait("b", None, told)
+    one.settle(None, succeeded=False)
+    assert told.calls == [(8, False)]
+
+    claims.open("c", BOTH).settle(9, succeeded=True, is_new=True)
+    assert claims.missing("c", None, BOTH) is None
 
 
 def test_failed_work_is_not_tried_again_in_the_same_run() -> None:
