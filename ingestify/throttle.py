@@ -12,7 +12,8 @@ all of them, and each learns its part. Whether a host is down is the same for al
 from __future__ import annotations
 
 import math
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeAlias
 
@@ -45,6 +46,22 @@ class Slot(Protocol):
 
     def released(self) -> AbstractAsyncContextManager[Any]:
         """Others may use it inside of this context; leaving it waits until we have it again."""
+        ...
+
+    def dropped_on_stop(self) -> AbstractContextManager[Any]:
+        """What is done inside ends when nothing is wanted any more, by raising StopProcessing."""
+        ...
+
+    def refuse_after_stop(self) -> None:
+        """Raise StopProcessing when nothing is wanted any more."""
+        ...
+
+    def on_stop(self, tell: Callable[[], None]) -> None:
+        """Call *tell* then."""
+        ...
+
+    def forget(self, tell: Callable[[], None]) -> None:
+        """Do not."""
         ...
 
 
@@ -182,11 +199,15 @@ class Turn:
 
     async def _wait(self) -> None:
         """Wait until this request may be sent, and begin it."""
-        queue = self._queue
+        queue, slot = self._queue, self._slot
         me = Waiter()
         queue.waiters.append(me)
         try:
+            if slot is not None:
+                slot.on_stop(me.wake)
             while True:
+                if slot is not None:
+                    slot.refuse_after_stop()
                 is_next = queue.waiters[0] is me
                 seconds = (
                     queue.obstacle(self._patience, self._outage) if is_next else UNTIL_A_CHANGE
@@ -199,6 +220,8 @@ class Turn:
                     self._begin()
                     return
         finally:
+            if slot is not None:
+                slot.forget(me.wake)
             self._stop_waiting(me)
 
     def _stop_waiting(self, me: Waiter) -> None:
@@ -234,7 +257,8 @@ class Turn:
         """Wait for a share of the exchanges, and keep it if the way is free even then."""
         if self._exchanges is None:
             return True
-        await self._exchanges.acquire()
+        with _NOTHING if self._slot is None else self._slot.dropped_on_stop():
+            await self._exchanges.acquire()
         is_free = False
         try:
             is_free = not self._queue.obstacle(self._patience, self._outage)
@@ -312,6 +336,12 @@ class Turn:
 
 class _Nothing:
     """What is lent where nothing is held."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        return None
 
     async def __aenter__(self) -> None:
         return None

@@ -24,6 +24,7 @@ ACCEPTED = "gzip"  # what we ask for; deflate is understood where a server sends
 
 DAMAGED = cast("type[Exception]", igzip_lib.IsalError)  # its stub takes it for an instance
 GZIP_MAGIC = b"\x1f\x8b\x08"
+PLAIN_MEMBER = GZIP_MAGIC + b"\0"  # its header has no optional fields
 FLAG_CHECKSUM, FLAG_EXTRA, FLAG_NAME, FLAG_COMMENT = 2, 4, 8, 16
 FLAGS_RESERVED = 0xE0
 
@@ -235,8 +236,10 @@ def decode_body(raw: bytes, coding: str, max_bytes: int) -> bytes:
     Raises:
         InvalidBodyError: it is cut, broken or too large, or its coding is not known.
     """
-    if coding == "gzip" and (whole := _gunzip(raw, max_bytes)) is not None:
-        return whole
+    if coding == "gzip" and raw[:4] == PLAIN_MEMBER:
+        whole = _gunzip(raw, max_bytes)
+        if whole is not None:
+            return whole
     decoder = decoder_for(coding)
     body = BytesIO()
     for part in decoder.feed(raw):

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    contextmanager,
+    nullcontext,
+)
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
@@ -96,6 +101,21 @@ class _Waiting:
         if self.client.cooling_for > LONG:
             self.hold.release()
         return released(self.slot)
+
+    def dropped_on_stop(self) -> AbstractContextManager[Any]:
+        return nullcontext() if self.slot is None else self.slot.dropped_on_stop()
+
+    def refuse_after_stop(self) -> None:
+        if self.slot is not None:
+            self.slot.refuse_after_stop()
+
+    def on_stop(self, tell: Callable[[], None]) -> None:
+        if self.slot is not None:
+            self.slot.on_stop(tell)
+
+    def forget(self, tell: Callable[[], None]) -> None:
+        if self.slot is not None:
+            self.slot.forget(tell)
 
 
 class ClientHttp:

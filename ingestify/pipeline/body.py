@@ -20,7 +20,7 @@ from isal import isal_zlib
 from ingestify.errors import InvalidBodyError, StoreError
 from ingestify.http.codings import (
     DAMAGED,
-    GZIP_MAGIC,
+    PLAIN_MEMBER,
     STEP,
     Gunzip,
     Plain,
@@ -46,7 +46,6 @@ STEPS_IN_THREAD = 64  # then the thread comes back, so that a cancelled caller w
 LOOKED_AT = 64 * 1024  # bytes of a body that are enough to know a provider's excuse by
 COMPRESSION_LEVEL = 2
 GZIP_CONTAINER = 31
-PLAIN_MEMBER = GZIP_MAGIC + b"\0"  # of gzip: its header has no optional fields
 LEAST_MEMBER = 20  # bytes: a header of 10, a trailer of 8, and something between them
 HELD = 4 * 1024**2  # bodies that take more on the wire are not held while they come
 MOST_AT_ONCE = 16 * 1024**2  # decoded; what is larger is worked on step by step

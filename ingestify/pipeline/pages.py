@@ -78,7 +78,7 @@ class Pages(Generic[T]):
         try:
             await waiting
         finally:
-            if not waiting.done() or waiting.cancelled():
+            if waiting in self._putters:
                 self._putters.remove(waiting)
 
     async def _until_filled(self, count: int) -> None:

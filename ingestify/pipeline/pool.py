@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from anyio import create_task_group
 from anyio.abc import TaskGroup
@@ -15,6 +15,7 @@ from ingestify.pipeline.pages import Pages
 from ingestify.pipeline.stop import Stop
 from ingestify.pipeline.task import Task
 
+ENDING = "the Run is about to end"
 MOST_WAITING = 1000  # Tasks begun, of which most only wait for a host or for a file to be prepared
 
 
@@ -42,14 +43,37 @@ class Slot:
         self._waiting += 1
         self.leave()
         try:
-            with self._stop.cancels() as scope:
+            with self.dropped_on_stop():
                 yield
-            if scope.cancelled_caught:
-                raise StopProcessing("the Run is about to end")
         finally:
             self._waiting -= 1
             if not self._waiting and not self._stop.requested:
                 await self._take_back()
+
+    @contextmanager
+    def dropped_on_stop(self) -> Iterator[None]:
+        """What is done inside ends when a stop is requested.
+
+        Raises:
+            StopProcessing: it did.
+        """
+        with self._stop.cancels() as scope:
+            yield
+        if scope.cancelled_caught:
+            raise StopProcessing(ENDING)
+
+    def refuse_after_stop(self) -> None:
+        """Raise StopProcessing once a stop is requested."""
+        if self._stop.requested:
+            raise StopProcessing(ENDING)
+
+    def on_stop(self, tell: Callable[[], None]) -> None:
+        """Call *tell* when a stop is requested."""
+        self._stop.on_request(tell)
+
+    def forget(self, tell: Callable[[], None]) -> None:
+        """Call *tell* no more."""
+        self._stop.forget(tell)
 
     async def _take_back(self) -> None:
         await self._places.take()
@@ -85,19 +109,21 @@ class Places:
         try:
             await place
         except BaseException:
-            if place.cancelled():
-                self._waiting.remove(place)
-            else:  # it came in the same moment
+            if place.done() and not place.cancelled():  # it came in the same moment
                 self.leave()
+            elif place in self._waiting:
+                self._waiting.remove(place)
             raise
 
     def leave(self) -> None:
         """Give a place back: to who waits for one, or to the free ones."""
-        if self._waiting:
-            self._waiting.popleft().set_result(None)
-        else:
-            self.free += 1
-            self._freed()
+        while self._waiting:
+            place = self._waiting.popleft()
+            if not place.done():  # else who waited was cancelled, and has not noticed yet
+                place.set_result(None)
+                return
+        self.free += 1
+        self._freed()
 
 
 class Pool:

@@ -36,6 +36,10 @@ class Stop:
         if self.requested:
             tell()
 
+    def forget(self, tell: Callable[[], None]) -> None:
+        """Call *tell* no more."""
+        self._told.pop(tell, None)
+
     @contextmanager
     def cancels(self) -> Iterator[CancelScope]:
         """Cancel what is done inside once a stop is requested; the scope tells whether it was."""
@@ -44,4 +48,4 @@ class Stop:
             try:
                 yield scope
             finally:
-                del self._told[scope.cancel]
+                self.forget(scope.cancel)

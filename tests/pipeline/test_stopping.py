@@ -709,3 +709,29 @@ async def test_what_waits_for_its_turn_is_dropped_at_once(
             asked = provider.count("data/*")
     assert asked == 6  # a burst of 8, less the two lists; the next turn would come 10 s later
     assert outcome(summaries[0]) == {"stored": 6, "not_reached": 34}
+
+
+async def test_what_waits_for_its_turn_at_a_host_is_dropped_by_a_stop() -> None:
+    """
+    Also where the host hangs: no further request is sent once a stop was requested, and what is
+    in flight may end.
+    """
+    gate = Event()
+    url = "http://fake.invalid/x.json"
+    fetcher = FakeFetcher({url: FakeAnswer(body=b"{}", after=gate)})
+    lake = Lake(fetcher=fetcher)
+    run = lake.run_of(
+        offering(*[offer(number, files={"events": url}) for number in range(40)]), workers=20
+    )
+    async with create_task_group() as tg:
+        tg.start_soon(run.execute)
+        await wait_all_tasks_blocked()
+        in_flight = fetcher.in_flight
+        run.stop.request()
+        while run.progress().counters.not_reached < 40 - in_flight:
+            await checkpoint()
+        assert fetcher.in_flight == in_flight
+        gate.set()
+
+    assert fetcher.count() == in_flight < 20
+    assert run.progress().counters.stored == in_flight

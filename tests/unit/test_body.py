@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from ingestify.adapters.files.local import LocalFileStore
 from ingestify.adapters.files.memory import MemoryFileStore
 from ingestify.errors import InvalidBodyError, StoreError
-from ingestify.http.codings import STEP, Gunzip, Inflate
+from ingestify.http.codings import STEP, Gunzip, Inflate, decode_body
 from ingestify.http.in_memory import Memory
 from ingestify.pipeline.body import (
     BodyEncoder,
@@ -205,6 +205,16 @@ def test_nothing_may_follow_a_coding(garbage, piece):
     for coding, wire in (("gzip", gzip.compress(EVENTS)), ("deflate", zlib.compress(EVENTS))):
         with pytest.raises(InvalidBodyError):
             run(BodyEncoder(coding=coding, format="dat", max_bytes=9999), wire + garbage, piece)
+
+
+def test_flags_that_do_not_exist_are_refused_of_lists_too():
+    """
+    A header that nobody can have written means that the body is damaged.
+    """
+    wire = MEMBER[:3] + b"\x20" + MEMBER[4:]
+    with pytest.raises(InvalidBodyError, match="flags"):
+        decode_body(wire, "gzip", MEGABYTE)
+    assert decode_body(MEMBER, "gzip", MEGABYTE) == EVENTS
 
 
 def test_empty_members_are_part_of_gzip():
@@ -631,6 +641,7 @@ WIRES = [
     (MEMBER + b"\0", "gzip"),
     (MEMBER + b"more", "gzip"),
     (dressed(EVENTS), "gzip"),
+    (MEMBER[:3] + b"\x20" + MEMBER[4:], "gzip"),  # a flag that does not exist
     (zlib.compress(EVENTS), "deflate"),
     (MEMBER, ""),
     (EVENTS, "gzip"),
@@ -655,6 +666,7 @@ async def test_the_short_way_leads_where_the_long_one_does(wire, coding, max_byt
     except InvalidBodyError:
         assert whole is None
         return
+    assert decode_body(wire, coding, max_bytes) == decode_bytes(stored, encoded.codec)
     if whole is not None:
         assert whole.body == encoded
         assert decode_bytes(whole.data, "gzip") == decode_bytes(stored, "gzip")

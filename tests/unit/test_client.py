@@ -305,6 +305,15 @@ async def test_waiting_holds_no_slot():
             yield
             self.held = True
 
+        def refuse_after_stop(self):
+            pass
+
+        def on_stop(self, tell):
+            pass
+
+        def forget(self, tell):
+            pass
+
     slot = Slot()
 
     async def consume(answer):

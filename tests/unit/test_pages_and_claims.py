@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from anyio import (
     CancelScope,
@@ -413,3 +415,59 @@ async def test_a_place_is_never_taken_twice() -> None:
     assert workers.free == 1
     slot.leave()
     assert workers.free == 2
+
+
+@pytest.mark.parametrize("how", ["scope", "task"])
+@pytest.mark.parametrize("others", [0, 1])
+async def test_who_is_cancelled_as_a_place_becomes_free_does_not_take_it(
+    how: str, others: int
+) -> None:
+    """
+    The place goes to who comes next, or stays free; nothing but the cancellation is raised.
+    """
+    places, scope = Places(1), CancelScope()
+    await places.take()
+    taken: list[int] = []
+
+    async def take(number: int, scope: CancelScope) -> None:
+        with scope:
+            await places.take()
+            taken.append(number)
+
+    tasks = [asyncio.create_task(take(0, scope))]
+    tasks += [asyncio.create_task(take(1, CancelScope())) for _ in range(others)]
+    await wait_all_tasks_blocked()
+    if how == "scope":
+        scope.cancel()
+    else:
+        tasks[0].cancel()
+    places.leave()  # in the same turn of the loop
+    ended = await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(each is None or isinstance(each, asyncio.CancelledError) for each in ended)
+    assert taken == [1] * others
+    assert places.free == 1 - others
+
+
+@pytest.mark.parametrize("how", ["scope", "task"])
+async def test_who_is_cancelled_as_there_is_room_has_put_nothing(how: str) -> None:
+    """
+    A writer that gives up in the very moment in which a reader makes room raises nothing else.
+    """
+    pages: Pages[int] = Pages(1)
+    await pages.put([1])
+    scope = CancelScope()
+
+    async def put() -> None:
+        with scope:
+            await pages.put([2])
+
+    task = asyncio.create_task(put())
+    await wait_all_tasks_blocked()
+    if how == "scope":
+        scope.cancel()
+    else:
+        task.cancel()
+    assert await pages.take(1) == [1]
+    (ended,) = await asyncio.gather(task, return_exceptions=True)
+    assert ended is None or isinstance(ended, asyncio.CancelledError)
+    assert len(pages) == 0

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import anyio
+import anyio.lowlevel
 import pytest
 
 from ingestify.adapters.catalog import migrations
@@ -415,3 +418,95 @@ async def test_a_catalog_whose_log_could_not_be_written_back_opens(tmp_path: Pat
 
     async with SqliteCatalog.open(crashed) as catalog:
         assert len(await catalog.runs()) == 1
+
+
+async def test_a_catalog_that_is_closed_says_so_to_all_who_write(tmp_path: Path) -> None:
+    """
+    Whoever asks for anything to be written after it was closed is told, also while it is closed
+    behind somebody who still writes; nobody waits for ever.
+    """
+    may_end = threading.Event()
+    told = []
+
+    async def write_late(catalog):
+        with pytest.raises(CatalogError, match="closed"):
+            await catalog.commit([], leases=[])
+        told.append("late")
+
+    with anyio.fail_after(30):
+        async with (
+            anyio.create_task_group() as tg,
+            SqliteCatalog.open(tmp_path / "catalog.db") as catalog,
+        ):
+            tg.start_soon(catalog._database.write, lambda direct: may_end.wait(20))
+            await anyio.wait_all_tasks_blocked()
+            tg.start_soon(write_late_while_closing, catalog, may_end, told)
+        await write_late(catalog)
+    assert told == ["closing", "late"]
+
+
+async def write_late_while_closing(catalog, may_end, told):
+    while not catalog._database._closed:
+        await anyio.lowlevel.checkpoint()
+    with pytest.raises(CatalogError, match="closed"):
+        await catalog.commit([], leases=[])
+    told.append("closing")
+    may_end.set()
+
+
+async def test_work_that_ends_the_whole_transaction_names_the_cause_to_all(tmp_path: Path) -> None:
+    """
+    Some errors undo everything: those who were to be committed together are told which it was.
+    """
+    may_go_on = threading.Event()
+    said = []
+
+    def ruin(direct):
+        direct._connection.execute("ROLLBACK")
+        raise sqlite3.OperationalError("database or disk is full")
+
+    async def ask(catalog, work):
+        with pytest.raises(CatalogError) as told:
+            await catalog._database.write(work)
+        said.append(str(told.value))
+
+    with anyio.fail_after(30):
+        async with (
+            SqliteCatalog.open(tmp_path / "catalog.db") as catalog,
+            anyio.create_task_group() as tg,
+        ):
+            tg.start_soon(catalog._database.write, lambda direct: may_go_on.wait(20))
+            await anyio.wait_all_tasks_blocked()
+            for work in (lambda direct: None, ruin, lambda direct: None):
+                tg.start_soon(ask, catalog, work)
+            await anyio.wait_all_tasks_blocked()
+            may_go_on.set()
+    assert len(said) == 3
+    assert all("disk is full" in each for each in said)
+
+
+async def test_who_is_cancelled_twice_does_not_undo_the_work_of_others(tmp_path: Path) -> None:
+    """
+    Work that is done together goes on in its thread; those who were not cancelled learn its end.
+    """
+    may_go_on, may_end = threading.Event(), threading.Event()
+
+    async with SqliteCatalog.open(tmp_path / "catalog.db") as catalog:
+        write = catalog._database.write
+        first = asyncio.create_task(write(lambda direct: may_go_on.wait(20)))
+        await anyio.wait_all_tasks_blocked()
+        leader = asyncio.create_task(write(lambda direct: may_end.wait(20)))
+        await anyio.wait_all_tasks_blocked()
+        other = asyncio.create_task(write(lambda direct: "done"))
+        await anyio.wait_all_tasks_blocked()
+        may_go_on.set()
+        await first
+        await anyio.wait_all_tasks_blocked()
+        for _ in range(2):
+            leader.cancel()
+            await anyio.lowlevel.checkpoint()
+        may_end.set()
+        with anyio.fail_after(30):
+            assert await other == "done"
+        with pytest.raises(asyncio.CancelledError):
+            await leader

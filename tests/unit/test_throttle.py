@@ -1,6 +1,6 @@
 """The Throttle: who may ask whom, and when."""
 
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from math import ceil
@@ -22,7 +22,23 @@ HOST = ("api.example.com", "")
 OTHER = ("other.example.com", "")
 
 
-class Worker:
+class Unstoppable:
+    """What every slot can do, where nobody asks to stop."""
+
+    def dropped_on_stop(self):
+        return nullcontext()
+
+    def refuse_after_stop(self):
+        pass
+
+    def on_stop(self, tell):
+        pass
+
+    def forget(self, tell):
+        pass
+
+
+class Worker(Unstoppable):
     """A slot that counts how long it is lent."""
 
     def __init__(self):
@@ -781,7 +797,7 @@ async def test_a_worker_that_is_lent_comes_back_while_others_queue():
     places = anyio.Semaphore(1)
     done = []
 
-    class Shared:
+    class Shared(Unstoppable):
         @asynccontextmanager
         async def released(self):
             places.release()

@@ -116,7 +116,8 @@ class Database:
                 database._closed = True
                 # Whoever still writes is waited for: closing under it would undo its work.
                 with CancelScope(shield=True):
-                    await database._writing.acquire()
+                    async with database._writing:
+                        pass
 
     def hurry(self) -> None:
         """From now on wait for no other process, but for as long as SQLite takes to look."""
@@ -153,12 +154,15 @@ class Database:
         before has changed nothing; one whose work is being done waits for its end, and then does
         not learn what came of it.
         """
+        self._refuse_if_closed()
         job = Job(work)
         self._jobs.append(job)
         try:
             async with self._writing:
                 if not job.is_begun:
                     await self._write_waiting(job)
+                elif not job.is_done:  # who did it was cancelled natively: it goes on in its thread
+                    await self._writer.do(_nothing)
         except BaseException:
             if not job.is_begun:
                 self._jobs.remove(job)
@@ -294,3 +298,7 @@ async def _write_ahead(session: Session, patience: timedelta) -> Row | None:
             if not is_busy(exc) or anyio.current_time() > deadline:
                 raise
         await anyio.sleep(0.01)
+
+
+def _nothing(direct: Direct) -> None:
+    """To be done after all that the connection was given before."""

@@ -53,14 +53,14 @@ class Job(Generic[T]):
         self.is_begun = False
         self.is_done = False
         self._result: T
-        self._error: Exception | None = None
+        self.error: Exception | None = None  # that it has raised, or that it was undone for
 
     def outcome(self) -> T:
         """What the work has returned, or raise what it has raised."""
         if not self.is_done:
             raise CatalogError("what was to be written was interrupted")
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
         return self._result
 
     def attempt(self, direct: Direct) -> None:
@@ -68,16 +68,11 @@ class Job(Generic[T]):
         try:
             self._result = self.work(direct)
         except Exception as exc:
-            self._error = exc
+            self.error = exc
 
     def fail(self, error: Exception) -> None:
         """It was undone because of *error*, unless it has one of its own."""
-        self._error = self._error or error
-
-    @property
-    def has_failed(self) -> bool:
-        """Whether nothing of it may stay."""
-        return self._error is not None
+        self.error = self.error or error
 
 
 def do_together(jobs: Sequence[Job[Any]], direct: Direct) -> None:
@@ -86,9 +81,11 @@ def do_together(jobs: Sequence[Job[Any]], direct: Direct) -> None:
         for job in jobs:
             direct.run("savepoint_of_job")
             job.attempt(direct)
-            if job.has_failed and direct.is_writing:
+            if job.error is not None:
+                if not direct.is_writing:
+                    raise job.error  # the whole transaction is gone, for all of them
                 direct.run("undo_job")
-            direct.run("release_job")  # fails where the whole transaction is gone
+            direct.run("release_job")
         direct.run("commit")
     except Exception as exc:
         for job in jobs:
