@@ -137,6 +137,38 @@ async def test_a_folder_that_somebody_else_made_is_synced_too(root):
     assert {f"{root}", f"{root}/a", f"{root}/a/b"} <= set(disk.done("fsync_folder"))
 
 
+async def test_folders_of_a_lake_that_was_begun_are_synced(root):
+    """
+    Who made them may have crashed before they were on the disk: a loss of power would take all.
+    Once a catalog has its mark in the lake, they are known to last.
+    """
+    for folder in (root, root / ".ingestify", root / ".ingestify" / "staging"):
+        folder.mkdir()
+    disk = TestedDisk()
+    async with LocalFileStore.at(root, disk=disk, make=False) as store:
+        await store.register("mine")
+        synced = [what for name, what in disk.calls if name == "fsync_folder"]
+        assert {str(root.parent), str(root), str(root / ".ingestify")} <= set(synced)
+        disk.calls.clear()
+        await store.register("mine")
+    synced = [what for name, what in disk.calls if name == "fsync_folder"]
+    assert synced == [str(root / ".ingestify" / "catalogs")]
+
+
+async def test_a_folder_above_the_lake_that_may_not_be_opened_is_left_alone(root):
+    """
+    It was there long before, and is not ours to sync.
+    """
+
+    def fail(name, what, number):
+        is_above = name == "fsync_folder" and what == str(root.parent.parent)
+        return errno.EACCES if is_above else None
+
+    root.mkdir()
+    async with LocalFileStore.at(root, disk=TestedDisk(fail)) as store:
+        await publish(store, await stage(store, b"1"), "a/b")
+
+
 async def test_a_folder_whose_sync_failed_is_synced_again(root):
     """
     Only what has succeeded counts as lasting.
@@ -503,10 +535,10 @@ async def test_a_lake_is_made_with_all_its_folders(tmp_path):
         pass
     assert {str(tmp_path), str(tmp_path / "x")} <= set(disk.done("fsync_folder"))
 
-    again = TestedDisk()
-    async with LocalFileStore.at(tmp_path / "x" / "y", disk=again):
+    made = sorted(tmp_path.rglob("*"))
+    async with LocalFileStore.at(tmp_path / "x" / "y"):
         pass
-    assert again.done("fsync_folder") == []
+    assert sorted(tmp_path.rglob("*")) == made
 
 
 async def test_a_lake_cannot_be_where_a_file_is(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import secrets
 from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
@@ -33,6 +34,7 @@ PIECE = 256 * 1024  # written at once; a hop to a thread costs as much as writin
 READ_PIECE = 1024 * 1024
 _BUSY, _IDLE = 1, 2  # a temporary file that is written to now, or not
 LOCK_POLL = 0.01  # seconds
+NOT_OURS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EINVAL}  # said of a folder to be synced
 ERA = 16  # bytes in the lock's file, which who holds the lake alone makes anew
 
 
@@ -251,23 +253,26 @@ class LocalFileStore:
             else:
                 yield item
 
-    def _make_root(self) -> None:
+    def _make_root(self, *, is_durable: bool = False) -> None:
         with failing("keep a lake in", self.root, own=True):
             self._make_folder(self.root)
             self._make_folder(self._own)
             self._make_folder(f"{self._own}/staging")
+            if not is_durable:
+                self._sync_way(f"{self._own}/staging")
 
     def _close(self) -> None:
         self._publisher.close()
         self._staging.close()
 
     def _register(self, catalog_id: str) -> None:
-        self._make_root()
-        if catalog_id in self._registered():
-            return
+        is_known = catalog_id in self._registered()
+        self._make_root(is_durable=is_known)  # its mark was made after all folders were synced
+        if not is_known:
+            with failing("write", self._catalogs, own=True):
+                self._make_folder(self._catalogs)
+                self._disk.close(self._disk.open_lock(f"{self._catalogs}/{catalog_id}"))
         with failing("write", self._catalogs, own=True):
-            self._make_folder(self._catalogs)
-            self._disk.close(self._disk.open_lock(f"{self._catalogs}/{catalog_id}"))
             self._disk.fsync_folder(self._catalogs)
 
     def _registered(self) -> Mapping[str, str]:
@@ -278,6 +283,20 @@ class LocalFileStore:
                 return {}
         names = sorted(each.name for each in entries if not each.is_folder)
         return {name: f"{self._catalogs}/{name}" for name in names}
+
+    def _sync_way(self, path: str) -> None:
+        """Make sure of the folders that lead to *path* and were there already.
+
+        Somebody may have made one a moment before a crash, and not have synced it. What may not
+        be opened is not ours, and was there long before.
+        """
+        while path:
+            path = path.rpartition("/")[0]
+            try:
+                self._disk.fsync_folder(path or "/")
+            except OSError as exc:
+                if exc.errno not in NOT_OURS:
+                    raise
 
     def _make_folder(self, path: str) -> None:
         parent = path.rpartition("/")[0] or "/"
