@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -47,6 +47,18 @@ class _OwnPlace:
 
     def released(self) -> AbstractAsyncContextManager[None]:
         return nullcontext()
+
+    def dropped_on_stop(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def refuse_after_stop(self) -> None:
+        """Nobody asks to stop: the whole task is cancelled."""
+
+    def on_stop(self, tell: Callable[[], None]) -> None:
+        """See `refuse_after_stop`."""
+
+    def forget(self, tell: Callable[[], None]) -> None:
+        """See `refuse_after_stop`."""
 
 
 OWN_PLACE = _OwnPlace()
